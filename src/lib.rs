@@ -1,1 +1,7 @@
+//! An operator that issues one coupon code per customer when a campaign's window opens, and delivers it.
 
+pub mod api;
+pub mod clock;
+pub mod issuing;
+pub mod schedule;
+pub mod template;

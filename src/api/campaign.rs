@@ -1,0 +1,391 @@
+//! Campaign: who, when and what.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::core::{ListMerge, Rule};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Who gets a coupon code, when, and what is done with it.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "coupon-operator.dev",
+    version = "v1alpha1",
+    kind = "Campaign",
+    plural = "campaigns",
+    shortname = "camp",
+    category = "coupon-operator",
+    namespaced,
+    status = "CampaignStatus",
+    doc = "Who gets a coupon code, when, and what is done with it.",
+    derive = "PartialEq",
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$')")
+        .message("metadata.name must be a DNS label: at most 63 lower-case letters, digits and -, for example new-year"),
+    printcolumn(name = "Title", type_ = "string", json_path = ".spec.title"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Issued", type_ = "integer", json_path = ".status.issued"),
+    printcolumn(name = "Delivered", type_ = "integer", json_path = ".status.delivered"),
+    printcolumn(name = "Failed", type_ = "integer", json_path = ".status.failed", priority = 1),
+    printcolumn(name = "Next", type_ = "string", json_path = ".status.nextWindowTime"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[cfg_attr(test, kube(cel))]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.startTime) || !has(self.endTime) || timestamp(self.startTime) < timestamp(self.endTime)")
+        .message("endTime must be after startTime")
+)]
+pub struct CampaignSpec {
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub title: Option<String>,
+
+    /// Values for `${$Campaign.Attributes.X}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "super::any_json_map")]
+    pub attributes: BTreeMap<String, Value>,
+
+    /// Issues and sends nothing while true. Nothing is lost: it goes on when it is false again.
+    #[serde(default)]
+    pub suspend: bool,
+
+    /// The time zone of the schedules, an IANA name such as Europe/Berlin.
+    #[serde(default = "default_time_zone")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_+/-]+$')")
+        .message("timeZone is an IANA name, for example Europe/Berlin or Etc/UTC"))]
+    pub time_zone: String,
+
+    /// Before this instant no window is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<DateTime<Utc>>,
+
+    /// From this instant on no window is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<DateTime<Utc>>,
+
+    /// Who the customers are.
+    pub audience: Audience,
+
+    /// What happens when.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub rules: Vec<CampaignRule>,
+}
+
+fn default_time_zone() -> String {
+    "Etc/UTC".to_owned()
+}
+
+/// Who the customers are.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Audience {
+    /// The customers, written here.
+    #[schemars(length(max = 1000))]
+    pub profiles: Vec<Profile>,
+}
+
+/// A customer.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Profile {
+    /// The customer's id in your system and at CleverTap (its `identity`). Space around it is ignored.
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("self.trim() != ''").message("integrationId must not be empty"))]
+    pub integration_id: String,
+    /// Values for `${$Profile.Attributes.X}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "super::any_json_map")]
+    pub attributes: BTreeMap<String, Value>,
+}
+
+/// A rule: while it is open, each customer gets one code for its occurrence, never two.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CampaignRule {
+    /// The rule's name, part of the names of its Coupons. A renamed rule grants anew.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$')")
+        .message("a rule's name is a DNS label: lower-case letters, digits and -, for example on-1-january"))]
+    pub name: String,
+
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub title: Option<String>,
+
+    /// When the rule is open: when any of these holds. None: always.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub schedules: Vec<Schedule>,
+
+    /// What is done for each customer, in this order: one createCoupon, then one or more sendWebhook.
+    #[schemars(length(min = 2, max = 8))]
+    #[x_kube(
+        validation = Rule::new("has(self[0].createCoupon) && self.filter(e, has(e.createCoupon)).size() == 1")
+            .message("effects begin with exactly one createCoupon: the webhooks after it send its code"),
+        validation = Rule::new("self.exists(e, has(e.sendWebhook))")
+            .message("effects need at least one sendWebhook after createCoupon"),
+        validation = Rule::new("self.all(e, has(e.createCoupon) != has(e.sendWebhook))")
+            .message("each effect is either createCoupon or sendWebhook: write one of the two"),
+        validation = Rule::new("self.filter(e, has(e.sendWebhook)).all(e, self.exists_one(o, has(o.sendWebhook) && (has(o.sendWebhook.name) ? o.sendWebhook.name : o.sendWebhook.webhookRef.name) == (has(e.sendWebhook.name) ? e.sendWebhook.name : e.sendWebhook.webhookRef.name)))")
+            .message("two sendWebhook effects have the same name: give each a name of its own (it defaults to the Webhook's)")
+    )]
+    pub effects: Vec<Effect>,
+}
+
+/// A set of fields that must all hold.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Schedule {
+    /// On these local days, written as YYYY-MM-DD.
+    #[schemars(length(min = 1, max = 366))]
+    #[x_kube(validation = Rule::new("self.all(d, d.matches('^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$'))")
+        .message("write each date as YYYY-MM-DD, for example 2023-01-01"))]
+    pub on_dates: Vec<String>,
+}
+
+/// One thing to do: create a coupon, or send a webhook.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Effect {
+    /// Draws a code and writes it down as a Coupon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub create_coupon: Option<CreateCoupon>,
+    /// Sends the coupon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_webhook: Option<SendWebhook>,
+}
+
+/// How a coupon is made.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.startTime) || !has(self.validAfterSeconds)")
+        .message("write startTime or validAfterSeconds, not both"),
+    validation = Rule::new("!has(self.expiryTime) || !has(self.validForSeconds)")
+        .message("write expiryTime or validForSeconds, not both")
+)]
+pub struct CreateCoupon {
+    /// Who it is for.
+    #[serde(default)]
+    pub recipient: Recipient,
+
+    /// What a code looks like: each `#` becomes a random character, the rest stays, for example SUMMER-####-####.
+    #[serde(default = "default_pattern")]
+    #[schemars(length(min = 3, max = 100))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9._%+@#-]+$') && self.contains('#')")
+        .message("pattern needs at least one # for a random character, and otherwise letters, digits and . _ % + @ - only, for example SUMMER-####-####"))]
+    pub pattern: String,
+
+    /// The characters that `#` stands for. The default leaves out what people confuse: I, O, 0, 1.
+    #[serde(default = "default_characters")]
+    #[schemars(length(min = 2, max = 100))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9._%+@-]+$')")
+        .message("characters holds letters, digits and . _ % + @ - only, for example ABCDEFGHJKLMNPQRSTUVWXYZ23456789"))]
+    pub characters: String,
+
+    /// How often the code may be redeemed; 0 is without limit.
+    #[serde(default = "default_redemption_limit")]
+    #[schemars(range(min = 0, max = 999_999))]
+    pub redemption_limit: i32,
+
+    /// The code is valid from this instant on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<DateTime<Utc>>,
+
+    /// The code is valid from this many seconds after it was issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 315_360_000))]
+    pub valid_after_seconds: Option<i64>,
+
+    /// The code is valid until this instant; it is not sent any more after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry_time: Option<DateTime<Utc>>,
+
+    /// The code is valid for this many seconds after it was issued; it is not sent any more after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 315_360_000))]
+    pub valid_for_seconds: Option<i64>,
+
+    /// Further facts, written into the Coupon. Placeholders may stand in them as in a webhook's parameters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// What a code looks like when a campaign does not say.
+#[must_use]
+pub fn default_pattern() -> String {
+    "####-####-####".to_owned()
+}
+
+/// Letters and digits that nobody confuses when reading them out.
+#[must_use]
+pub fn default_characters() -> String {
+    "ABCDEFGHJKLMNPQRSTUVWXYZ23456789".to_owned()
+}
+
+fn default_redemption_limit() -> i32 {
+    1
+}
+
+/// Who a coupon is for.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Recipient {
+    #[default]
+    CurrentCustomer,
+}
+
+/// A webhook to send for each coupon.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SendWebhook {
+    /// The name of this delivery in the Coupon's status; the Webhook's name if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')")
+        .message("a delivery's name holds lower-case letters, digits, - and ., for example tell-the-shop"))]
+    pub name: Option<String>,
+
+    /// The Webhook to send, in the Campaign's namespace.
+    pub webhook_ref: LocalReference,
+
+    /// A value for each of the Webhook's parameters: text and placeholders such as `${$Profile.IntegrationId}` or `${$Coupon.Code}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub parameters: BTreeMap<String, String>,
+}
+
+impl SendWebhook {
+    /// The delivery's name: its own, else the Webhook's.
+    #[must_use]
+    pub fn delivery_name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.webhook_ref.name)
+    }
+}
+
+/// An object in the same namespace.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalReference {
+    /// The object's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// What a Campaign does now, and did.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CampaignStatus {
+    /// The generation that this status speaks of; -1 before the first.
+    #[serde(default = "super::unseen_generation")]
+    pub observed_generation: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "super::conditions::list_schema")]
+    pub conditions: Vec<Condition>,
+    /// When the next window opens; absent if none will.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_window_time: Option<DateTime<Utc>>,
+    /// Codes issued, over the occurrences listed here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued: Option<i64>,
+    /// Codes delivered, over the occurrences listed here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<i64>,
+    /// Codes whose delivery failed, over the occurrences listed here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<i64>,
+    /// The occurrences that can still grant, and the last ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub occurrences: Vec<OccurrenceStatus>,
+}
+
+impl Default for CampaignStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: super::unseen_generation(),
+            conditions: Vec::new(),
+            next_window_time: None,
+            issued: None,
+            delivered: None,
+            failed: None,
+            occurrences: Vec::new(),
+        }
+    }
+}
+
+/// One window of one rule that was opened, and what came of it.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct OccurrenceStatus {
+    /// The rule.
+    pub rule: String,
+    /// The occurrence's key: the window's local start, for example 20230101; `open` if it has none.
+    pub key: String,
+    /// The window, as it was when the occurrence was opened.
+    #[serde(default)]
+    pub window: Window,
+    /// How records are written down, fixed when the occurrence was opened.
+    #[serde(default)]
+    pub shape: Shape,
+    /// The uid of the Campaign that opened it.
+    #[serde(default)]
+    pub campaign_uid: String,
+    /// Customers whom the last pass saw in the audience.
+    #[serde(default)]
+    pub matched: i64,
+    /// Customers who have a code.
+    #[serde(default)]
+    pub issued: i64,
+    /// Of those, whose deliveries were all accepted.
+    #[serde(default)]
+    pub delivered: i64,
+    /// Of those, with a delivery that was refused for good or expired.
+    #[serde(default)]
+    pub failed: i64,
+    /// Of those, held because nobody can know what came of a request.
+    #[serde(default)]
+    pub unknown: i64,
+    /// Customers who got no code, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ineligible: BTreeMap<String, i64>,
+    /// Of the issued codes, those that an earlier Campaign of the same name issued.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub issued_by_earlier_campaign: i64,
+    /// Coupons that a person accepted as missing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub accepted_missing: i64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's skip_serializing_if passes a reference
+fn is_zero(n: &i64) -> bool {
+    *n == 0
+}
+
+/// A stretch of time: from `startTime` inclusive to `endTime` exclusive; absent is without bound.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct Window {
+    /// The first instant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<DateTime<Utc>>,
+    /// The first instant after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<DateTime<Utc>>,
+}
+
+/// How records are written down.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Shape {
+    /// One Coupon for each recipient.
+    #[default]
+    Single,
+}

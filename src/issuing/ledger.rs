@@ -1,0 +1,179 @@
+//! The ledger: the Coupons of a rule, read as a record of who got one.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+
+use crate::api::campaign::{OccurrenceStatus, Window};
+use crate::api::coupon::{Coupon, CouponState};
+
+/// One Coupon, as far as the ledger needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub recipient: String,
+    pub occurrence: String,
+    pub window: Window,
+    pub issued_at: Option<DateTime<Utc>>,
+    pub state: CouponState,
+}
+
+impl Entry {
+    /// The entry of an issued Coupon; none for one that a person wrote.
+    #[must_use]
+    pub fn of(coupon: &Coupon) -> Option<Self> {
+        Some(Self {
+            recipient: coupon.spec.recipient.trim().to_owned(),
+            occurrence: coupon.spec.occurrence.clone()?,
+            window: coupon.spec.window.unwrap_or_default(),
+            issued_at: coupon.spec.issued_at,
+            state: coupon.status.as_ref().map(|s| s.state).unwrap_or_default(),
+        })
+    }
+}
+
+/// The Coupons of one rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    entries: Vec<Entry>,
+}
+
+/// How the Coupons of an occurrence stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub issued: i64,
+    pub delivered: i64,
+    pub failed: i64,
+    pub unknown: i64,
+    pub by_earlier_campaign: i64,
+}
+
+impl Ledger {
+    #[must_use]
+    pub fn new(entries: Vec<Entry>) -> Self {
+        Self { entries }
+    }
+
+    /// Adds a Coupon that was just written.
+    pub fn add(&mut self, entry: Entry) {
+        self.entries.push(entry);
+    }
+
+    /// Everybody who has a Coupon of a window that overlaps this one. They get no other.
+    #[must_use]
+    pub fn recipients_in(&self, window: Window) -> HashSet<&str> {
+        self.entries.iter().filter(|e| e.window.overlaps(&window)).map(|e| e.recipient.as_str()).collect()
+    }
+
+    /// The key and window of the earliest Coupon whose window overlaps this one: what an occurrence
+    /// goes on under when the Campaign's status does not remember it.
+    #[must_use]
+    pub fn earliest_overlapping(&self, window: Window) -> Option<(&str, Window)> {
+        self.entries
+            .iter()
+            .filter(|e| e.window.overlaps(&window))
+            .min_by_key(|e| (e.window.start_time, e.issued_at))
+            .map(|e| (e.occurrence.as_str(), e.window))
+    }
+
+    /// How the Coupons of a key stand. Those issued before `campaign_since` were issued by an earlier
+    /// Campaign of the same name.
+    #[must_use]
+    pub fn tally(&self, key: &str, campaign_since: Option<DateTime<Utc>>) -> Tally {
+        let mut tally = Tally::default();
+        for entry in self.entries.iter().filter(|e| e.occurrence == key) {
+            tally.count(entry, campaign_since);
+        }
+        tally
+    }
+
+    /// Recipients with more than one Coupon under a key. Names make that impossible for Coupons that
+    /// the operator wrote.
+    #[must_use]
+    pub fn duplicates(&self, key: &str) -> Vec<&str> {
+        let mut seen: HashMap<&str, u32> = HashMap::new();
+        for entry in self.entries.iter().filter(|e| e.occurrence == key) {
+            let count = seen.entry(&entry.recipient).or_default();
+            *count = count.saturating_add(1);
+        }
+        seen.into_iter().filter(|(_, count)| *count > 1).map(|(recipient, _)| recipient).collect()
+    }
+}
+
+impl Tally {
+    fn count(&mut self, entry: &Entry, campaign_since: Option<DateTime<Utc>>) {
+        let earlier = campaign_since.is_some_and(|since| entry.issued_at.is_some_and(|issued| issued < since));
+        self.issued = self.issued.saturating_add(1);
+        self.by_earlier_campaign = self.by_earlier_campaign.saturating_add(i64::from(earlier));
+        let place = match entry.state {
+            CouponState::Delivered => &mut self.delivered,
+            CouponState::Failed | CouponState::PartiallyFailed | CouponState::Expired => &mut self.failed,
+            CouponState::Held => &mut self.unknown,
+            CouponState::Pending | CouponState::Sending => return,
+        };
+        *place = place.saturating_add(1);
+    }
+
+    /// True if each Coupon has come to its end.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.delivered.saturating_add(self.failed).saturating_add(self.unknown) == self.issued
+    }
+}
+
+/// How many Coupons the ledger lacks, measured against what status remembers of an occurrence.
+#[must_use]
+pub fn missing(remembered: &OccurrenceStatus, tally: Tally) -> i64 {
+    remembered.issued.saturating_add(remembered.accepted_missing).saturating_sub(tally.issued).max(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(start: i64, end: i64) -> Window {
+        Window { start_time: DateTime::from_timestamp(start, 0), end_time: DateTime::from_timestamp(end, 0) }
+    }
+
+    fn entry(recipient: &str, key: &str, window: Window, state: CouponState) -> Entry {
+        Entry { recipient: recipient.into(), occurrence: key.into(), window, issued_at: window.start_time, state }
+    }
+
+    fn ledger() -> Ledger {
+        Ledger::new(vec![
+            entry("b", "later", window(20, 30), CouponState::Held),
+            entry("a", "early", window(10, 20), CouponState::Delivered),
+            entry("c", "early", window(10, 20), CouponState::Expired),
+        ])
+    }
+
+    #[test]
+    fn whoever_is_in_an_overlapping_window_gets_no_other() {
+        assert_eq!(ledger().recipients_in(window(15, 25)).len(), 3);
+        assert_eq!(ledger().recipients_in(window(20, 25)), HashSet::from(["b"]), "a window ends before its end");
+        assert!(ledger().recipients_in(window(30, 40)).is_empty());
+        assert_eq!(ledger().recipients_in(Window::default()).len(), 3, "without bounds it overlaps all");
+    }
+
+    #[test]
+    fn an_edited_window_goes_on_under_the_earliest_overlapping_key() {
+        assert_eq!(ledger().earliest_overlapping(window(0, 100)).map(|(key, _)| key.to_owned()), Some("early".into()));
+        assert_eq!(ledger().earliest_overlapping(window(25, 100)).map(|(key, _)| key.to_owned()), Some("later".into()));
+        assert_eq!(ledger().earliest_overlapping(window(30, 100)), None);
+    }
+
+    #[test]
+    fn a_tally_counts_each_state_in_its_place() {
+        let since = DateTime::from_timestamp(10, 0);
+        assert_eq!(ledger().tally("early", since), Tally { issued: 2, delivered: 1, failed: 1, ..Tally::default() });
+        let earlier = ledger().tally("early", DateTime::from_timestamp(11, 0));
+        assert_eq!(earlier.by_earlier_campaign, 2);
+        assert!(ledger().tally("later", since).is_settled());
+    }
+
+    #[test]
+    fn a_shortage_is_measured_against_what_status_remembers() {
+        let remembered = OccurrenceStatus { issued: 3, accepted_missing: 1, ..OccurrenceStatus::default() };
+        assert_eq!(missing(&remembered, ledger().tally("early", None)), 2);
+        assert_eq!(missing(&OccurrenceStatus::default(), ledger().tally("early", None)), 0);
+    }
+}
