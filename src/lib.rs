@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod clock;
+pub mod delivery;
 pub mod issuing;
 pub mod schedule;
 pub mod template;

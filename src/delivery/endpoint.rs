@@ -1,0 +1,364 @@
+//! An endpoint: a Webhook, parsed and with its credentials, ready to make requests.
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use super::account::{AccountKey, CLEVERTAP_IN_FLIGHT, CredentialDigest};
+use super::clevertap::{self, RecordProblem};
+use super::secret::Redacted;
+use crate::api::webhook::{Header, Method, Parameter, ParameterType, ResponseFormat, WebhookSpec};
+use crate::template::header::{HeaderTemplate, is_carried};
+use crate::template::payload::PayloadTemplate;
+use crate::template::url::UrlTemplate;
+use crate::template::value::TypeMismatch;
+use crate::template::{ParameterValue, RenderError, TemplateError, Values};
+
+/// A Webhook with its templates parsed.
+#[derive(Clone, Debug)]
+pub struct Templates {
+    parameters: Vec<Parameter>,
+    url: UrlTemplate,
+    headers: Vec<HeaderTemplate>,
+    payload: Option<PayloadTemplate>,
+    format: ResponseFormat,
+    method: Method,
+}
+
+/// Something wrong in a Webhook's spec, with its field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct SpecError {
+    pub field: String,
+    pub problem: String,
+}
+
+impl SpecError {
+    fn template(field: impl Into<String>, error: &TemplateError) -> Self {
+        Self { field: field.into(), problem: error.to_string() }
+    }
+}
+
+impl Templates {
+    /// Parses the templates of a Webhook.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with its field.
+    pub fn parse(spec: &WebhookSpec) -> Result<Self, Vec<SpecError>> {
+        let mut errors = Vec::new();
+        let mut note = |field: &str, error: &TemplateError| errors.push(SpecError::template(field, error));
+        let url = UrlTemplate::parse(&spec.url, &spec.parameters).map_err(|e| note("spec.url", &e)).ok();
+        let mut headers = Vec::new();
+        for (i, (name, value)) in literal_headers(&spec.headers).enumerate() {
+            match HeaderTemplate::parse(name, value, &spec.parameters) {
+                Ok(header) => headers.push(header),
+                Err(error) => note(&format!("spec.headers[{i}].value"), &error),
+            }
+        }
+        let payload = match spec.payload.as_deref().map(|p| PayloadTemplate::parse(p, &spec.parameters)) {
+            Some(Err(error)) => {
+                note("spec.payload", &error);
+                None
+            }
+            Some(Ok(payload)) => Some(payload),
+            None => None,
+        };
+        match url {
+            Some(url) if errors.is_empty() => {
+                let parameters = spec.parameters.clone();
+                Self { parameters, url, headers, payload, format: spec.response_format, method: spec.method }.checked()
+            }
+            _ => Err(errors),
+        }
+    }
+
+    /// What CleverTap would refuse for every record is found with a value of each type.
+    fn checked(self) -> Result<Self, Vec<SpecError>> {
+        if self.format != ResponseFormat::CleverTap {
+            return Ok(self);
+        }
+        let samples: Values = self.parameters.iter().map(|p| (p.name.clone(), sample(p.type_))).collect();
+        match self.payload(&samples) {
+            Ok((_, json)) => match clevertap::check(&json) {
+                Ok(()) => Ok(self),
+                Err(problem) => Err(vec![SpecError { field: "spec.payload".into(), problem: problem.to_string() }]),
+            },
+            Err(error) => Err(vec![SpecError { field: "spec.payload".into(), problem: error.to_string() }]),
+        }
+    }
+
+    /// The declared parameters.
+    #[must_use]
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Declared parameters that nothing uses.
+    #[must_use]
+    pub fn unused(&self) -> Vec<&str> {
+        let used: Vec<&str> = self
+            .url
+            .parameters()
+            .chain(self.headers.iter().flat_map(HeaderTemplate::parameters))
+            .chain(self.payload.iter().flat_map(PayloadTemplate::parameters))
+            .collect();
+        self.parameters.iter().map(|p| p.name.as_str()).filter(|name| !used.contains(name)).collect()
+    }
+
+    /// The account that requests count for.
+    #[must_use]
+    pub fn account(&self, namespace: &str, resolved: &[ResolvedHeader]) -> AccountKey {
+        let account_id = resolved
+            .iter()
+            .find(|h| h.name.eq_ignore_ascii_case("X-CleverTap-Account-Id"))
+            .map(|h| h.value.reveal().clone())
+            .or_else(|| {
+                let header = self.headers.iter().find(|h| h.name().eq_ignore_ascii_case("X-CleverTap-Account-Id"))?;
+                header.render(&Values::new()).ok()
+            });
+        match (self.format, account_id) {
+            (ResponseFormat::CleverTap, Some(account_id)) => {
+                AccountKey::CleverTap { host: clevertap_region(self.url.host()), account_id }
+            }
+            _ => AccountKey::Origin { namespace: namespace.to_owned(), origin: self.url.origin() },
+        }
+    }
+
+    fn payload(&self, values: &Values) -> Result<(String, Value), RenderError> {
+        let body = self.payload.as_ref().map_or_else(|| Ok(String::new()), |p| p.render(values))?;
+        let json = serde_json::from_str(&body).unwrap_or(Value::Null);
+        Ok((body, json))
+    }
+}
+
+/// `eu1.api.clevertap.com` and `api.clevertap.com` are the same region.
+fn clevertap_region(host: &str) -> String {
+    if host == "eu1.api.clevertap.com" { "api.clevertap.com".to_owned() } else { host.to_owned() }
+}
+
+fn literal_headers(headers: &[Header]) -> impl Iterator<Item = (&str, &str)> {
+    headers.iter().filter_map(|h| Some((h.name.as_str(), h.value.as_deref()?)))
+}
+
+fn sample(type_: ParameterType) -> ParameterValue {
+    match type_ {
+        ParameterType::String => ParameterValue::String("x".into()),
+        ParameterType::Boolean => ParameterValue::Boolean(true),
+        ParameterType::Number => ParameterValue::Number(1.into()),
+        ParameterType::Time => ParameterValue::Time("2023-01-01T00:00:00Z".into()),
+        ParameterType::StringList => ParameterValue::StringList(Vec::new()),
+        ParameterType::NumberList => ParameterValue::NumberList(Vec::new()),
+    }
+}
+
+/// A header with the value of its Secret or `ConfigMap`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedHeader {
+    name: String,
+    value: Redacted<String>,
+}
+
+impl ResolvedHeader {
+    /// A value as it was found: white space around it is not part of it, since keys are often written
+    /// with a newline at their end. None if a header cannot carry what is left, or nothing is.
+    #[must_use]
+    pub fn new(name: &str, found: &str) -> Option<Self> {
+        let value = found.trim();
+        (!value.is_empty() && is_carried(value))
+            .then(|| Self { name: name.to_owned(), value: Redacted::new(value.to_owned()) })
+    }
+}
+
+/// A Webhook, ready to make requests.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub uid: String,
+    pub generation: i64,
+    pub templates: Templates,
+    pub resolved: Vec<ResolvedHeader>,
+    pub account: AccountKey,
+    pub credential: CredentialDigest,
+    pub spec: WebhookSpec,
+}
+
+impl Endpoint {
+    /// Puts a Webhook together. `digest_key` is random for each process.
+    #[must_use]
+    pub fn new(
+        identity: (&str, String, i64),
+        spec: WebhookSpec,
+        templates: Templates,
+        resolved: Vec<ResolvedHeader>,
+        digest_key: &[u8; 32],
+    ) -> Self {
+        let (namespace, uid, generation) = identity;
+        let account = templates.account(namespace, &resolved);
+        let secrets: Vec<(&str, &str)> =
+            resolved.iter().map(|h| (h.name.as_str(), h.value.reveal().as_str())).collect();
+        let credential = CredentialDigest::of(digest_key, &account, &secrets);
+        Self { uid, generation, templates, resolved, account, credential, spec }
+    }
+
+    /// How many requests the account takes at once.
+    #[must_use]
+    pub fn account_limit(&self) -> usize {
+        match self.account {
+            AccountKey::CleverTap { .. } => CLEVERTAP_IN_FLIGHT,
+            AccountKey::Origin { .. } => usize::MAX,
+        }
+    }
+
+    /// The request for a Coupon's delivery.
+    ///
+    /// # Errors
+    /// If a value is missing, of another type, or cannot stand in its place: that record's error.
+    pub fn request(&self, cells: &std::collections::BTreeMap<String, String>) -> Result<OutgoingRequest, RecordError> {
+        let values = self.values(cells)?;
+        let url = self.templates.url.render(&values)?;
+        let mut headers = Vec::new();
+        for template in &self.templates.headers {
+            headers.push((template.name().to_owned(), Redacted::new(template.render(&values)?)));
+        }
+        headers.extend(self.resolved.iter().map(|h| (h.name.clone(), h.value.clone())));
+        let (body, json) = self.templates.payload(&values)?;
+        if self.templates.format == ResponseFormat::CleverTap {
+            clevertap::check(&json)?;
+        }
+        let body = self.templates.payload.is_some().then_some(body);
+        Ok(OutgoingRequest { method: self.templates.method, url, headers, body, json })
+    }
+
+    /// Declared parameters that a frozen Coupon lacks.
+    #[must_use]
+    pub fn missing_parameters(&self, cells: &std::collections::BTreeMap<String, String>) -> Vec<&str> {
+        self.templates.parameters.iter().map(|p| p.name.as_str()).filter(|name| !cells.contains_key(*name)).collect()
+    }
+
+    fn values(&self, cells: &std::collections::BTreeMap<String, String>) -> Result<Values, RecordError> {
+        let mut values = Values::new();
+        for parameter in &self.templates.parameters {
+            let Some(cell) = cells.get(&parameter.name) else { continue };
+            let value = ParameterValue::from_cell(parameter.type_, cell)
+                .map_err(|error| RecordError::Type { parameter: parameter.name.clone(), error })?;
+            values.insert(parameter.name.clone(), value);
+        }
+        Ok(values)
+    }
+}
+
+/// A request that cannot be made for this record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    #[error("parameter {parameter}: {error}")]
+    Type { parameter: String, error: TypeMismatch },
+    #[error(transparent)]
+    CleverTap(#[from] RecordProblem),
+}
+
+/// A request, ready to be sent.
+#[derive(Clone, Debug)]
+pub struct OutgoingRequest {
+    pub method: Method,
+    pub url: Url,
+    pub headers: Vec<(String, Redacted<String>)>,
+    pub body: Option<String>,
+    /// The body, parsed: CleverTap's answer is read beside it.
+    pub json: Value,
+}
+
+impl OutgoingRequest {
+    /// SHA-256 of the body, which identifies it without showing it.
+    #[must_use]
+    pub fn payload_digest(&self) -> String {
+        hex::encode(Sha256::digest(self.body.as_deref().unwrap_or_default()))
+    }
+
+    /// The `ts` that CleverTap's record was given, in epoch seconds.
+    #[must_use]
+    pub fn timestamp(&self) -> Option<i64> {
+        clevertap::timestamp(clevertap::records(&self.json)?.first()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn spec() -> WebhookSpec {
+        serde_json::from_value(json!({
+            "url": "https://eu1.api.clevertap.com/1/upload", "responseFormat": "CleverTap",
+            "parameters": [{ "name": "ProfileID", "type": "String" }, { "name": "CouponCode", "type": "String" }],
+            "headers": [{ "name": "X-Trace", "value": "${$ProfileID}" },
+                { "name": "X-CleverTap-Passcode", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } }],
+            "payload": r#"{"d":[{"type":"event","evtName":"Coupon Generated","identity":"${$ProfileID}","evtData":{"CouponCode":"${$CouponCode}"}}]}"#,
+        }))
+        .unwrap()
+    }
+
+    fn endpoint(resolved: &[(&str, &str)]) -> Endpoint {
+        let resolved = resolved.iter().map(|(n, v)| ResolvedHeader::new(n, v).unwrap()).collect();
+        let templates = Templates::parse(&spec()).unwrap();
+        Endpoint::new(("ns", "uid".into(), 1), spec(), templates, resolved, &[7; 32])
+    }
+
+    fn cells(id: &str) -> std::collections::BTreeMap<String, String> {
+        [("ProfileID", id), ("CouponCode", "A-1")].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+    }
+
+    #[test]
+    fn i7_a_request_never_prints_its_secrets() {
+        let request = endpoint(&[("X-CleverTap-Passcode", "PASS\n")]).request(&cells("c1")).unwrap();
+        assert_eq!(request.headers[1].1.reveal(), "PASS", "white space around a value is not part of it");
+        let printed = format!("{request:?} {:?}", endpoint(&[("X-CleverTap-Passcode", "PASS")]));
+        assert!(!printed.contains("PASS"), "{printed}");
+    }
+
+    #[test]
+    fn a_bad_value_fails_its_own_record_before_anything_is_sent() {
+        let endpoint = endpoint(&[]);
+        assert!(matches!(endpoint.request(&cells("a\r\nX: y")), Err(RecordError::Render(RenderError::HeaderValue(_)))));
+        let mut lacking = cells("c1");
+        lacking.remove("CouponCode");
+        assert_eq!(endpoint.missing_parameters(&lacking), ["CouponCode"]);
+        assert!(matches!(endpoint.request(&lacking), Err(RecordError::Render(RenderError::ParameterMissing(_)))));
+        assert!(matches!(endpoint.request(&cells("")), Err(RecordError::CleverTap(RecordProblem::NoIdentity))));
+    }
+
+    #[test]
+    fn i9_whoever_uses_an_account_shares_it_and_other_credentials_are_told_apart() {
+        let id = ("X-CleverTap-Account-Id", "ACC");
+        let (right, wrong) = (endpoint(&[id, ("P", "right")]), endpoint(&[id, ("P", "wrong")]));
+        assert_eq!(right.account, wrong.account);
+        assert_eq!(right.account, AccountKey::CleverTap { host: "api.clevertap.com".into(), account_id: "ACC".into() });
+        assert_ne!(right.credential, wrong.credential);
+        assert_eq!(right.credential, endpoint(&[id, ("P", "right")]).credential);
+    }
+
+    #[test]
+    fn every_error_of_a_webhook_is_named_with_its_field() {
+        let mut bad = spec();
+        bad.url = "https://${$ProfileID}/".into();
+        bad.headers[0].value = Some("${$Nope}".into());
+        bad.payload = Some("{".into());
+        let fields: Vec<String> = Templates::parse(&bad).unwrap_err().into_iter().map(|e| e.field).collect();
+        assert_eq!(fields, ["spec.url", "spec.headers[0].value", "spec.payload"]);
+        let mut reserved = spec();
+        reserved.payload = reserved.payload.map(|p| p.replace("Coupon Generated", "Stayed"));
+        assert!(
+            Templates::parse(&reserved).unwrap_err()[0]
+                .to_string()
+                .starts_with("spec.payload: d[0].evtName: \"Stayed\"")
+        );
+    }
+
+    #[test]
+    fn a_secret_that_no_header_can_carry_is_refused() {
+        for bad in ["", " \n", "a\nb", "ü"] {
+            assert!(ResolvedHeader::new("X", bad).is_none(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! From what was seen on the connection to what it means. One pure function, [`read`].
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::clevertap::{self, RecordResult};
+use crate::api::webhook::ResponseFormat;
+
+/// What was seen of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// Nothing of the body was sent.
+    NotSent(NotSent),
+    /// Something was sent, and no answer came.
+    NoAnswer(NoAnswer),
+    Answer(Answer),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotSent {
+    /// The host resolved to an address that webhooks may not reach, or a rehearsal does not name it.
+    AddressRefused,
+    /// Name resolution, TCP or TLS failed, or took too long.
+    NotConnected,
+    /// The process was held up after it wrote its intent, and dropped it.
+    TooLate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    TimedOut,
+    ConnectionLost,
+}
+
+/// An answer's head, and as much of its body as is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub retry_after: Option<Duration>,
+    pub body: Body,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    Complete(Vec<u8>),
+    /// It ended early, or took too long.
+    Cut,
+    /// More than is read of any answer.
+    TooLarge,
+}
+
+/// What a request's end means for its record and for those who come after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub verdict: Verdict,
+    pub lesson: Lesson,
+    pub http_status: Option<u16>,
+    /// Why, in one word. A bounded set.
+    pub reason: String,
+    /// Why, for people. Never a body or an address.
+    pub message: String,
+}
+
+/// What became of the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Accepted,
+    /// Refused for good.
+    Rejected,
+    /// Surely not applied: it may be sent again, not before so long.
+    NotApplied {
+        retry_after: Option<Duration>,
+    },
+    /// Nobody can know.
+    Unknown,
+}
+
+/// What it teaches about the account, the credential and the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lesson {
+    /// Credential and endpoint work.
+    Proven,
+    Nothing,
+    /// The credential is refused: nothing more is sent with it.
+    CredentialRefused,
+    /// The endpoint is not what it should be: nothing more is sent to it.
+    EndpointRefused,
+    /// The address may not be reached.
+    AddressRefused,
+    /// Slower, please.
+    Throttled {
+        retry_after: Option<Duration>,
+    },
+}
+
+/// Reads what was seen of a request for one record.
+#[must_use]
+pub fn read(format: ResponseFormat, payload: &Value, seen: &Observation) -> Outcome {
+    match seen {
+        Observation::NotSent(why) => not_sent(*why),
+        Observation::NoAnswer(why) => no_answer(*why),
+        Observation::Answer(answer) => match answer.status {
+            200..=299 => success(format, payload, answer),
+            status => refusal(format, status, answer.retry_after),
+        },
+    }
+}
+
+fn not_sent(why: NotSent) -> Outcome {
+    let (lesson, reason, message) = match why {
+        NotSent::AddressRefused => (
+            Lesson::AddressRefused,
+            "AddressRefused",
+            "the url's host has no public address, or a rehearsal does not name it with --connect-to",
+        ),
+        NotSent::NotConnected => (Lesson::Nothing, "NotConnected", "no connection could be made, so nothing was sent"),
+        NotSent::TooLate => {
+            (Lesson::Nothing, "NotSent", "the operator was held up after it wrote its intent, and sent nothing")
+        }
+    };
+    Outcome::new(Verdict::NotApplied { retry_after: None }, lesson, None, reason, message)
+}
+
+fn no_answer(why: NoAnswer) -> Outcome {
+    let (reason, message) = match why {
+        NoAnswer::TimedOut => ("TimedOut", "no answer came within timeoutSeconds after the request was sent"),
+        NoAnswer::ConnectionLost => ("ConnectionLost", "the connection broke after the request was sent"),
+    };
+    Outcome::new(Verdict::Unknown, Lesson::Nothing, None, reason, message)
+}
+
+fn success(format: ResponseFormat, payload: &Value, answer: &Answer) -> Outcome {
+    let status = Some(answer.status);
+    if format == ResponseFormat::HttpStatus {
+        return Outcome::new(Verdict::Accepted, Lesson::Proven, status, "Accepted", "");
+    }
+    let unknown =
+        |message: &str| Outcome::new(Verdict::Unknown, Lesson::Nothing, status, "AnswerNotUnderstood", message);
+    let body = match &answer.body {
+        Body::Complete(body) => body,
+        Body::Cut => return unknown("the answer was cut short"),
+        Body::TooLarge => return unknown("the answer is larger than any that CleverTap gives"),
+    };
+    match clevertap::read_answer(body, clevertap::records(payload).unwrap_or_default()) {
+        Ok(results) => {
+            results.into_iter().next().map_or_else(|| unknown("no record was sent"), |r| record(r, answer.status))
+        }
+        Err(error) => unknown(&error.to_string()),
+    }
+}
+
+fn record(result: RecordResult, status: u16) -> Outcome {
+    let (verdict, code, error) = match result {
+        RecordResult::Accepted => return Outcome::new(Verdict::Accepted, Lesson::Proven, Some(status), "Accepted", ""),
+        RecordResult::Rejected { code, error } => (Verdict::Rejected, code, error),
+        RecordResult::NotApplied { code, error } => (Verdict::NotApplied { retry_after: None }, code, error),
+    };
+    // CleverTap's own words, cut to a bounded length. They do not echo headers.
+    let said: String = error.chars().filter(|c| !c.is_control()).take(256).collect();
+    Outcome::new(
+        verdict,
+        Lesson::Proven,
+        Some(status),
+        &format!("CleverTap{code}"),
+        &format!("CleverTap refused the record with code {code}: {said}"),
+    )
+}
+
+fn refusal(format: ResponseFormat, status: u16, retry_after: Option<Duration>) -> Outcome {
+    let not_applied = Verdict::NotApplied { retry_after };
+    let (verdict, lesson, reason, message) = match status {
+        401 | 403 => (
+            Verdict::NotApplied { retry_after: None },
+            Lesson::CredentialRefused,
+            "CredentialsRejected",
+            credentials_message(format, status),
+        ),
+        429 => (
+            not_applied,
+            Lesson::Throttled { retry_after },
+            "Throttled",
+            "too many requests: the pace is lowered".to_owned(),
+        ),
+        408 | 425 => (not_applied, Lesson::Nothing, "RetryAsked", format!("HTTP {status} asks to send it again")),
+        300..=399 | 404 | 405 | 407 | 410 | 415 => (
+            Verdict::NotApplied { retry_after: None },
+            Lesson::EndpointRefused,
+            "EndpointRejected",
+            format!("HTTP {status}: correct the Webhook's url, method or headers (redirects are never followed)"),
+        ),
+        400..=499 => (
+            Verdict::Rejected,
+            Lesson::Proven,
+            "Rejected",
+            format!("HTTP {status}: the endpoint refuses this record for good"),
+        ),
+        _ => (
+            Verdict::Unknown,
+            Lesson::Nothing,
+            "ServerError",
+            format!("HTTP {status}: nobody can know whether the record was applied"),
+        ),
+    };
+    Outcome::new(verdict, lesson, Some(status), reason, &message)
+}
+
+fn credentials_message(format: ResponseFormat, status: u16) -> String {
+    match format {
+        ResponseFormat::CleverTap => format!(
+            "HTTP {status}: CleverTap refuses the credentials or region. Compare account id, passcode and the url's region with CleverTap's dashboard (Settings > Project), and correct the Secret or the url"
+        ),
+        ResponseFormat::HttpStatus => {
+            format!(
+                "HTTP {status}: the endpoint refuses the credentials. Correct the Secret that the Webhook's headers come from"
+            )
+        }
+    }
+}
+
+impl Outcome {
+    fn new(verdict: Verdict, lesson: Lesson, http_status: Option<u16>, reason: &str, message: &str) -> Self {
+        Self { verdict, lesson, http_status, reason: reason.to_owned(), message: message.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const RETRY: Verdict = Verdict::NotApplied { retry_after: None };
+
+    fn answer(status: u16, body: Body) -> Observation {
+        Observation::Answer(Answer { status, retry_after: None, body })
+    }
+
+    fn read_with(format: ResponseFormat, seen: &Observation) -> (Verdict, Lesson) {
+        let outcome = read(format, &json!({ "d": [{ "identity": "c1" }] }), seen);
+        (outcome.verdict, outcome.lesson)
+    }
+
+    #[test]
+    fn i5_only_what_was_surely_not_applied_is_certain_to_be_sent_again() {
+        use Lesson::{AddressRefused, CredentialRefused, EndpointRefused, Nothing, Proven, Throttled};
+        let empty = || Body::Complete(Vec::new());
+        let slow = Throttled { retry_after: None };
+        for (seen, expected) in [
+            (Observation::NotSent(NotSent::NotConnected), (RETRY, Nothing)),
+            (Observation::NotSent(NotSent::TooLate), (RETRY, Nothing)),
+            (Observation::NotSent(NotSent::AddressRefused), (RETRY, AddressRefused)),
+            (Observation::NoAnswer(NoAnswer::TimedOut), (Verdict::Unknown, Nothing)),
+            (Observation::NoAnswer(NoAnswer::ConnectionLost), (Verdict::Unknown, Nothing)),
+            (answer(302, empty()), (RETRY, EndpointRefused)),
+            (answer(400, empty()), (Verdict::Rejected, Proven)),
+            (answer(401, empty()), (RETRY, CredentialRefused)),
+            (answer(403, empty()), (RETRY, CredentialRefused)),
+            (answer(404, empty()), (RETRY, EndpointRefused)),
+            (answer(405, empty()), (RETRY, EndpointRefused)),
+            (answer(408, empty()), (RETRY, Nothing)),
+            (answer(409, empty()), (Verdict::Rejected, Proven)),
+            (answer(410, empty()), (RETRY, EndpointRefused)),
+            (answer(413, empty()), (Verdict::Rejected, Proven)),
+            (answer(415, empty()), (RETRY, EndpointRefused)),
+            (answer(425, empty()), (RETRY, Nothing)),
+            (answer(429, empty()), (RETRY, slow)),
+            (answer(500, empty()), (Verdict::Unknown, Nothing)),
+            (answer(503, empty()), (Verdict::Unknown, Nothing)),
+            (answer(101, empty()), (Verdict::Unknown, Nothing)),
+        ] {
+            for format in [ResponseFormat::CleverTap, ResponseFormat::HttpStatus] {
+                assert_eq!(read_with(format, &seen), expected, "{seen:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_2xx_means_what_the_response_format_says() {
+        let body = |text: &str| answer(200, Body::Complete(text.as_bytes().to_vec()));
+        let accepted = (Verdict::Accepted, Lesson::Proven);
+        let unknown = (Verdict::Unknown, Lesson::Nothing);
+        for (seen, clevertap) in [
+            (body(r#"{"status":"success","processed":1,"unprocessed":[]}"#), accepted),
+            (
+                body(r#"{"status":"fail","processed":0,"unprocessed":[{"code":512,"error":""}]}"#),
+                (Verdict::Rejected, Lesson::Proven),
+            ),
+            (
+                body(r#"{"status":"fail","processed":0,"unprocessed":[{"code":555,"error":""}]}"#),
+                (RETRY, Lesson::Proven),
+            ),
+            (body("<html>"), unknown),
+            (answer(200, Body::Cut), unknown),
+            (answer(200, Body::TooLarge), unknown),
+        ] {
+            assert_eq!(read_with(ResponseFormat::CleverTap, &seen), clevertap, "{seen:?}");
+            assert_eq!(read_with(ResponseFormat::HttpStatus, &seen), accepted, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_passcode_is_called_credentials_or_region() {
+        let outcome = read(ResponseFormat::CleverTap, &Value::Null, &answer(401, Body::Cut));
+        assert!(outcome.message.contains("credentials or region"), "{}", outcome.message);
+    }
+}

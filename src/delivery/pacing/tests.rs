@@ -1,0 +1,194 @@
+use super::*;
+
+fn credential(n: u8) -> CredentialDigest {
+    CredentialDigest::of(&[n; 32], &AccountKey::Origin { namespace: "n".into(), origin: "o".into() }, &[])
+}
+
+fn lane(name: &str) -> LaneKey {
+    LaneKey { namespace: "ns".into(), webhook: name.into() }
+}
+
+fn setup(credential_number: u8) -> LaneSetup {
+    LaneSetup {
+        uid: "u".into(),
+        generation: 1,
+        account: AccountKey::CleverTap { host: "h".into(), account_id: "a".into() },
+        account_limit: 15,
+        credential: credential(credential_number),
+        max_in_flight: 15,
+        suspended: false,
+    }
+}
+
+struct Bench {
+    pacing: Pacing,
+    now: Instant,
+    next: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { pacing: Pacing::default(), now: Instant::now(), next: 0 }
+    }
+
+    fn enqueue(&mut self, name: &str, count: usize) -> Vec<Ticket> {
+        (0..count)
+            .map(|_| {
+                self.next += 1;
+                assert!(self.pacing.enqueue(&lane(name), Ticket(self.next)));
+                Ticket(self.next)
+            })
+            .collect()
+    }
+
+    fn grant(&mut self) -> Vec<Ticket> {
+        self.pacing.grant(self.now)
+    }
+
+    fn finish(&mut self, ticket: Ticket, lesson: Lesson) {
+        self.pacing.finish(ticket, lesson, "said", self.now);
+    }
+
+    /// A lane whose credential and generation are proven.
+    fn proven(&mut self, name: &str, setup: LaneSetup) {
+        self.pacing.set_lane(&lane(name), setup);
+        self.enqueue(name, 1);
+        for ticket in self.grant() {
+            self.finish(ticket, Lesson::Proven);
+        }
+    }
+}
+
+#[test]
+fn what_is_not_proven_sends_one_request_and_waits() {
+    let mut bench = Bench::new();
+    bench.pacing.set_lane(&lane("w"), setup(1));
+    bench.enqueue("w", 5);
+    let first = bench.grant();
+    assert_eq!(first.len(), 1);
+    assert!(bench.grant().is_empty());
+    bench.finish(first[0], Lesson::Nothing);
+    let second = bench.grant();
+    assert_eq!(second.len(), 1, "an unknown outcome proves nothing");
+    bench.finish(second[0], Lesson::Proven);
+    assert_eq!(bench.grant().len(), 3);
+}
+
+#[test]
+fn a_refused_credential_costs_one_request_for_all_its_webhooks_and_nobody_elses() {
+    let mut bench = Bench::new();
+    for (name, credential) in [("wrong", 1), ("also-wrong", 1), ("right", 2)] {
+        bench.pacing.set_lane(&lane(name), setup(credential));
+    }
+    bench.enqueue("right", 20);
+    let wrong = bench.enqueue("wrong", 5);
+    let also = bench.enqueue("also-wrong", 5);
+    let granted = bench.grant();
+    let refused: Vec<Ticket> = granted.iter().copied().filter(|t| wrong.contains(t) || also.contains(t)).collect();
+    assert_eq!((granted.len(), refused.len()), (2, 1));
+    for ticket in &granted {
+        let lesson = if refused.contains(ticket) { Lesson::CredentialRefused } else { Lesson::Proven };
+        bench.finish(*ticket, lesson);
+    }
+    let after = bench.grant();
+    assert_eq!(after.len(), 15, "the account goes on");
+    assert!(after.iter().all(|t| !wrong.contains(t) && !also.contains(t)));
+    assert_eq!(bench.pacing.pause(&lane("also-wrong")), Some(Pause::Credential { message: "said".into() }));
+    assert_eq!(bench.pacing.pause(&lane("right")), None);
+}
+
+#[test]
+fn a_mended_credential_goes_on_by_itself_and_so_does_an_edited_webhook() {
+    for mended in [LaneSetup { credential: credential(9), ..setup(1) }, LaneSetup { generation: 2, ..setup(1) }] {
+        let mut bench = Bench::new();
+        bench.pacing.set_lane(&lane("w"), setup(1));
+        bench.enqueue("w", 3);
+        let first = bench.grant();
+        bench.finish(first[0], Lesson::CredentialRefused);
+        bench.pacing.set_lane(&lane("w"), setup(1));
+        assert!(bench.grant().is_empty(), "the same again changes nothing");
+        bench.pacing.set_lane(&lane("w"), mended);
+        assert_eq!(bench.grant().len(), 1, "and is not yet proven");
+    }
+}
+
+#[test]
+fn a_refused_endpoint_stops_its_own_lane_until_it_is_edited() {
+    let mut bench = Bench::new();
+    bench.proven("good", setup(1));
+    bench.pacing.set_lane(&lane("bad"), setup(1));
+    bench.enqueue("bad", 2);
+    let probe = bench.grant();
+    bench.finish(probe[0], Lesson::EndpointRefused);
+    bench.enqueue("good", 1);
+    assert_eq!(bench.grant().len(), 1);
+    assert!(matches!(bench.pacing.pause(&lane("bad")), Some(Pause::Endpoint { .. })));
+    bench.pacing.set_lane(&lane("bad"), LaneSetup { generation: 2, ..setup(1) });
+    assert_eq!(bench.pacing.pause(&lane("bad")), None);
+    assert_eq!(bench.grant().len(), 1);
+}
+
+#[test]
+fn i9_an_accounts_limit_holds_across_its_lanes_and_they_take_turns() {
+    let mut bench = Bench::new();
+    bench.proven("a", setup(1));
+    bench.proven("b", setup(1));
+    let a = bench.enqueue("a", 100);
+    bench.enqueue("b", 100);
+    let granted = bench.grant();
+    assert_eq!(granted.len(), 15);
+    let of_a = granted.iter().filter(|t| a.contains(t)).count();
+    assert!((7..=8).contains(&of_a), "{of_a} of 15");
+    bench.finish(granted[0], Lesson::Nothing);
+    assert_eq!(bench.grant().len(), 1);
+}
+
+#[test]
+fn max_in_flight_belongs_to_its_own_webhook() {
+    let mut bench = Bench::new();
+    bench.proven("narrow", LaneSetup { max_in_flight: 1, ..setup(1) });
+    bench.proven("wide", setup(1));
+    let narrow = bench.enqueue("narrow", 10);
+    bench.enqueue("wide", 20);
+    let granted = bench.grant();
+    assert_eq!(granted.len(), 15);
+    assert_eq!(granted.iter().filter(|t| narrow.contains(t)).count(), 1);
+}
+
+#[test]
+fn after_a_429_the_account_rests_and_longer_each_time() {
+    let mut bench = Bench::new();
+    bench.proven("w", setup(1));
+    bench.enqueue("w", 3);
+    let granted = bench.grant();
+    bench.finish(granted[0], Lesson::Throttled { retry_after: None });
+    bench.enqueue("w", 1);
+    assert!(bench.grant().is_empty());
+    let first = bench.pacing.next_change(bench.now).unwrap() - bench.now;
+    bench.finish(granted[1], Lesson::Throttled { retry_after: Some(Duration::from_secs(9)) });
+    let second = bench.pacing.next_change(bench.now).unwrap() - bench.now;
+    assert!(first < second && second == Duration::from_secs(9), "{first:?} {second:?}");
+    bench.now += second;
+    assert_eq!(bench.grant().len(), 1);
+}
+
+#[test]
+fn a_suspended_webhook_sends_nothing_and_loses_nothing() {
+    let mut bench = Bench::new();
+    bench.pacing.set_lane(&lane("w"), LaneSetup { suspended: true, ..setup(1) });
+    bench.enqueue("w", 2);
+    assert!(bench.grant().is_empty());
+    bench.pacing.set_lane(&lane("w"), LaneSetup { generation: 2, ..setup(1) });
+    assert_eq!(bench.grant().len(), 1);
+}
+
+#[test]
+fn a_ticket_that_is_given_back_frees_its_place() {
+    let mut bench = Bench::new();
+    bench.proven("w", LaneSetup { max_in_flight: 1, ..setup(1) });
+    let tickets = bench.enqueue("w", 3);
+    bench.finish(tickets[1], Lesson::Nothing);
+    assert_eq!(bench.grant(), [tickets[0]]);
+    bench.finish(tickets[0], Lesson::Nothing);
+    assert_eq!(bench.grant(), [tickets[2]]);
+}
