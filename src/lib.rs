@@ -2,7 +2,9 @@
 
 pub mod api;
 pub mod clock;
+pub mod controllers;
 pub mod delivery;
 pub mod issuing;
+pub mod manifests;
 pub mod schedule;
 pub mod template;

@@ -1,0 +1,38 @@
+//! The subcommands.
+
+mod crds;
+mod run;
+mod validate;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Issues one coupon code per customer when a campaign's window opens, and delivers it.
+#[derive(Parser)]
+#[command(version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the operator.
+    Run(run::Options),
+    /// Print the CRDs.
+    Crds(crds::Options),
+    /// Check manifests without a cluster: one line for each thing that is wrong, and exit code 1 if there is any.
+    Validate(validate::Options),
+}
+
+impl Cli {
+    pub async fn run(self) -> Result<ExitCode, Box<dyn Error>> {
+        match self.command {
+            Command::Run(options) => options.run().await,
+            Command::Crds(options) => options.run(),
+            Command::Validate(options) => options.run(),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `run`: the operator.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use clap::{Args, ValueEnum};
+use coupon_operator::clock::Clock;
+use coupon_operator::controllers::context::Settings;
+use coupon_operator::controllers::run::Operator;
+use coupon_operator::delivery::client::{ClientOptions, ConnectTo, GuardedClient};
+use tracing_subscriber::EnvFilter;
+
+/// How long a connection to the API server may take to come about.
+const API_CONNECT: Duration = Duration::from_secs(5);
+
+#[derive(Args)]
+pub struct Options {
+    /// Rehearse: set the clock to this instant (RFC 3339) and let it go on from there. The operator then works only in namespaces labelled coupon-operator.dev/rehearsal=true, and dials only what --connect-to names.
+    #[arg(long, env = "COUPON_OPERATOR_CLOCK_START")]
+    clock_start: Option<DateTime<Utc>>,
+
+    /// Where connections to a host really go, HOST:PORT=ADDRESS:PORT. May be given several times.
+    #[arg(long, env = "COUPON_OPERATOR_CONNECT_TO", value_delimiter = ',')]
+    connect_to: Vec<ConnectTo>,
+
+    /// PEM certificates that webhooks' hosts are checked with, instead of the system's.
+    #[arg(long, env = "COUPON_OPERATOR_CA_BUNDLE")]
+    ca_bundle: Option<PathBuf>,
+
+    /// How often a Secret that is missing, or whose credentials were refused, is looked at again.
+    #[arg(long, env = "COUPON_OPERATOR_SECRET_POLL_SECONDS", default_value = "30", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    secret_poll_seconds: u64,
+
+    /// How often the audience of an open window is looked at again.
+    #[arg(long, env = "COUPON_OPERATOR_AUDIENCE_POLL_SECONDS", default_value = "300", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    audience_poll_seconds: u64,
+
+    /// How logs are written.
+    #[arg(long, env = "COUPON_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+
+    /// Which logs are written, such as info or coupon_operator=debug.
+    #[arg(long, env = "COUPON_OPERATOR_LOG", default_value = "info")]
+    log: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Options {
+    pub async fn run(self) -> Result<ExitCode, Box<dyn Error>> {
+        self.log_to_standard_error()?;
+        // kube and reqwest each would choose one; a second choice is not taken, and is the same.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let clock = self.clock_start.map_or_else(Clock::real, Clock::set_to);
+        let operator = Operator {
+            client: api_client().await?,
+            http: GuardedClient::new(&self.client_options(&clock)?, clock.clone())?,
+            clock,
+            settings: Settings {
+                secret_poll: Duration::from_secs(self.secret_poll_seconds),
+                audience_poll: Duration::from_secs(self.audience_poll_seconds),
+            },
+        };
+        operator.run(signal()).await?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn client_options(&self, clock: &Clock) -> Result<ClientOptions, Box<dyn Error>> {
+        let read = |path: &PathBuf| {
+            std::fs::read(path).map_err(|e| format!("--ca-bundle: {} cannot be read: {e}", path.display()))
+        };
+        Ok(ClientOptions {
+            connect_to: self.connect_to.clone(),
+            only_connect_to: clock.is_set(),
+            ca_bundle: self.ca_bundle.as_ref().map(read).transpose()?,
+        })
+    }
+
+    fn log_to_standard_error(&self) -> Result<(), Box<dyn Error>> {
+        let filter = EnvFilter::try_new(&self.log).map_err(|e| format!("--log: {e}"))?;
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        match self.log_format {
+            LogFormat::Text => builder.with_ansi(false).init(),
+            LogFormat::Json => builder.json().flatten_event(true).init(),
+        }
+        Ok(())
+    }
+}
+
+async fn api_client() -> Result<kube::Client, Box<dyn Error>> {
+    let mut config = kube::Config::infer().await?;
+    // Retries that nobody sees could repeat a create for minutes; each reconcile is retried instead.
+    config.default_retry = false;
+    config.connect_timeout = Some(API_CONNECT);
+    Ok(kube::Client::try_from(config)?)
+}
+
+/// Resolves when the process is asked to stop.
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

@@ -1,0 +1,73 @@
+//! Gathers what a Campaign's plan depends on, from caches. What cannot be undone reads again.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use kube::ResourceExt;
+use kube::core::DeserializeGuard;
+
+use super::plan::{Memory, accept_missing_annotation};
+use super::validate::KnownWebhook;
+use crate::api::campaign::Campaign;
+use crate::api::conditions;
+use crate::controllers::context::Context;
+
+/// A Campaign with what its plan depends on.
+pub struct Fetched {
+    pub campaign: Campaign,
+    pub namespace: String,
+    pub name: String,
+    /// The Webhooks that it names and that exist.
+    pub webhooks: BTreeMap<String, KnownWebhook>,
+    pub memory: Memory,
+    pub now: DateTime<Utc>,
+}
+
+/// None if the Campaign is not for this process.
+pub fn run(object: &DeserializeGuard<Campaign>, context: &Context) -> Option<Fetched> {
+    let campaign = object.0.as_ref().ok()?.clone();
+    let (namespace, name) = (campaign.namespace()?, campaign.name_any());
+    if !context.works_in(&namespace) || campaign.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let named = campaign.spec.rules.iter().flat_map(|r| &r.effects).filter_map(|e| e.send_webhook.as_ref());
+    let webhooks = named
+        .filter_map(|send| {
+            let name = &send.webhook_ref.name;
+            Some((name.clone(), known(name, &namespace, context)?))
+        })
+        .collect();
+    let memory = remember(&campaign, &namespace, &name, context);
+    Some(Fetched { now: context.clock.now(), campaign, namespace, name, webhooks, memory })
+}
+
+fn known(name: &str, namespace: &str, context: &Context) -> Option<KnownWebhook> {
+    let webhook = context.webhook(namespace, name)?;
+    let status = webhook.status.clone().unwrap_or_default();
+    let current = webhook.metadata.generation == Some(status.observed_generation);
+    let ready = status.conditions.iter().find(|c| c.type_ == conditions::READY);
+    let problem = ready.filter(|c| c.status != "True" && current).map(|c| format!("{}: {}", c.reason, c.message));
+    Some(KnownWebhook { parameters: webhook.spec.parameters, problem })
+}
+
+/// What is known from earlier reconciles. Coupons are woken when the Campaign began to be, or went on.
+fn remember(campaign: &Campaign, namespace: &str, name: &str, context: &Context) -> Memory {
+    let uid = campaign.uid().unwrap_or_default();
+    let generation = campaign.metadata.generation.unwrap_or_default();
+    let known = context.campaigns.get(namespace, name);
+    let accepted = accept_missing_annotation(campaign).map(str::to_owned);
+    let same = known.uid == uid && known.generation == generation && known.accept_missing == accepted;
+    if known.uid != uid || known.suspended != campaign.spec.suspend {
+        context.wake_coupons.send();
+    }
+    context.campaigns.update(namespace, name, |memory| {
+        (memory.uid, memory.generation, memory.suspended) = (uid, generation, campaign.spec.suspend);
+        memory.accept_missing = accepted;
+    });
+    Memory {
+        since_pass: known.passed_at.filter(|_| same).map(|at| at.elapsed()),
+        coupons_changed: known.coupons_changed,
+        audience_poll: context.settings.audience_poll,
+        stopped: known.stopped.filter(|_| same),
+    }
+}

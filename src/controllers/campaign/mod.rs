@@ -1,0 +1,31 @@
+//! Campaign: opens occurrences, issues their Coupons, and says how they stand.
+
+mod apply;
+mod fetch;
+mod pass;
+pub mod plan;
+mod status;
+pub mod validate;
+
+use std::sync::Arc;
+
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+
+use super::context::Context;
+use super::error::Error;
+use crate::api::campaign::Campaign;
+
+/// Brings a Campaign's Coupons and status in line with its spec and the time.
+///
+/// # Errors
+/// Those of the API server.
+pub async fn reconcile(object: Arc<DeserializeGuard<Campaign>>, context: Arc<Context>) -> Result<Action, Error> {
+    let Some(fetched) = fetch::run(&object, &context) else { return Ok(Action::await_change()) };
+    let validated = validate::run(&fetched.campaign.spec, &fetched.webhooks);
+    let plan = plan::run(&fetched.campaign, &validated, &fetched.memory, fetched.now);
+    let applied = apply::run(&fetched, &plan, &context).await?;
+    let wake = plan::wake(&plan, &applied, fetched.now);
+    status::write(&fetched, &validated, &plan, applied, &context).await?;
+    Ok(Action::requeue(wake))
+}

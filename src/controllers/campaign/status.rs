@@ -1,0 +1,166 @@
+//! What a Campaign's status says, and its one write.
+
+use chrono::{DateTime, Utc};
+use kube::api::PostParams;
+use kube::{Api, ResourceExt};
+
+use super::fetch::Fetched;
+use super::plan::{Applied, Plan, is_settled};
+use super::validate::{Problem, Validated};
+use crate::api::campaign::{Campaign, CampaignSpec, CampaignStatus, OccurrenceStatus};
+use crate::api::conditions::{self, Fact, Verdict, reason};
+use crate::controllers::context::Context;
+use crate::controllers::error::{Error, bounded};
+
+/// Occurrences kept after they can grant no more.
+const KEPT: usize = 10;
+
+/// Writes the status, if it changed.
+pub async fn write(
+    fetched: &Fetched,
+    validated: &Validated,
+    plan: &Plan,
+    applied: Applied,
+    context: &Context,
+) -> Result<(), Error> {
+    // While a pass is due and not yet made, status keeps what it says of the last.
+    if plan.later.is_some() && fetched.campaign.status.as_ref().is_some_and(|s| s.observed_generation != -1) {
+        return Ok(());
+    }
+    let api: Api<Campaign> = Api::namespaced(context.client.clone(), &fetched.namespace);
+    let changed = status(fetched, validated, plan, applied);
+    if fetched.campaign.status.as_ref() == Some(&changed) {
+        return Ok(());
+    }
+    let mut campaign = fetched.campaign.clone();
+    if !plan.issue.is_empty() {
+        // The pass may have opened an occurrence, which changed the resourceVersion.
+        campaign = bounded(api.get(&fetched.name)).await?;
+        if campaign.metadata.generation != fetched.campaign.metadata.generation
+            || campaign.uid() != fetched.campaign.uid()
+        {
+            return Err(Error::Changed(format!("Campaign {}", fetched.name)));
+        }
+        if campaign.status.as_ref() == Some(&changed) {
+            return Ok(());
+        }
+    }
+    campaign.status = Some(changed);
+    bounded(api.replace_status(&fetched.name, &PostParams::default(), &campaign)).await.map(drop)
+}
+
+/// The status that follows from what was found and done. Pure.
+fn status(fetched: &Fetched, validated: &Validated, plan: &Plan, applied: Applied) -> CampaignStatus {
+    let campaign = &fetched.campaign;
+    let generation = campaign.metadata.generation.unwrap_or_default();
+    let occurrences = kept(applied.occurrences, fetched.now);
+    let sum = |value: fn(&OccurrenceStatus) -> i64| Some(occurrences.iter().map(value).sum());
+    let issued = sum(|o| o.issued);
+    let delivered = sum(|o| o.delivered);
+    let standing = Standing {
+        settled: occurrences.iter().all(is_settled),
+        any_issued: issued > Some(0),
+        all_delivered: issued == delivered,
+        earlier: occurrences.iter().map(|o| o.issued_by_earlier_campaign).sum(),
+    };
+    let verdict = verdict(&campaign.spec, validated, plan, applied.stopped, standing);
+    let mut status = campaign.status.clone().unwrap_or_default();
+    status.observed_generation = generation;
+    conditions::set_all(&mut status.conditions, &verdict.conditions(), generation, fetched.now);
+    conditions::set_all(&mut status.conditions, &standing.facts(plan), generation, fetched.now);
+    status.next_window_time = plan.next_window;
+    (status.issued, status.delivered, status.failed) = (issued, delivered, sum(|o| o.failed));
+    status.occurrences = occurrences;
+    status
+}
+
+/// How the Coupons of all occurrences stand.
+#[derive(Clone, Copy)]
+struct Standing {
+    settled: bool,
+    any_issued: bool,
+    all_delivered: bool,
+    earlier: i64,
+}
+
+impl Standing {
+    fn facts(self, plan: &Plan) -> [Fact; 2] {
+        let settled = self.settled && !plan.window_open;
+        let delivered = self.any_issued && self.all_delivered;
+        [
+            Fact::new(conditions::SETTLED, settled, if settled { reason::SETTLED } else { reason::UNSETTLED }, ""),
+            Fact::new(
+                conditions::DELIVERED,
+                delivered,
+                if delivered { reason::DELIVERED } else { reason::UNDELIVERED },
+                "",
+            ),
+        ]
+    }
+}
+
+fn verdict(
+    spec: &CampaignSpec,
+    validated: &Validated,
+    plan: &Plan,
+    stopped: Option<(&'static str, String)>,
+    standing: Standing,
+) -> Verdict {
+    if let Some(problem) = validated.problems.iter().find(|p| p.stalled).or_else(|| validated.problems.first()) {
+        return not_ready(problem, &validated.problems);
+    }
+    if let Some((reason, message)) = stopped {
+        return Verdict::stalled(reason, message);
+    }
+    if spec.suspend {
+        return Verdict::ready(reason::SUSPENDED, "nothing is issued or sent while spec.suspend is true");
+    }
+    if let Some(problem) = validated.rules.iter().find_map(|rule| rule.webhook_problem.as_ref()) {
+        return Verdict::waiting(reason::WEBHOOK_NOT_READY, format!("{problem}. Coupons are issued and wait for it"));
+    }
+    let (reason, message) = progress(plan, standing);
+    Verdict::ready(reason, message + &of_earlier(standing))
+}
+
+fn not_ready(problem: &Problem, all: &[Problem]) -> Verdict {
+    let message =
+        all.iter().filter(|p| p.stalled == problem.stalled).map(|p| p.message.as_str()).collect::<Vec<_>>().join("; ");
+    if problem.stalled { Verdict::stalled(problem.reason, message) } else { Verdict::waiting(problem.reason, message) }
+}
+
+fn progress(plan: &Plan, standing: Standing) -> (&'static str, String) {
+    if !standing.settled {
+        return (reason::DELIVERING, "Coupons are being delivered".to_owned());
+    }
+    if plan.window_open {
+        return (reason::OPEN, "a window is open: everybody seen in the audience gets a code".to_owned());
+    }
+    match plan.next_window {
+        Some(next) => (reason::SCHEDULED, format!("the next window opens at {}", next.to_rfc3339())),
+        None if standing.any_issued => {
+            (reason::COMPLETE, "every window is over, and every Coupon has come to its end".to_owned())
+        }
+        None => (reason::ENDED, "every window is over".to_owned()),
+    }
+}
+
+fn of_earlier(standing: Standing) -> String {
+    match standing.earlier {
+        0 => String::new(),
+        n => format!(". {n} Coupons of an earlier Campaign of this name count: their recipients get no other"),
+    }
+}
+
+/// All that can still grant or are not settled, then the last ten: missing Coupons of an occurrence
+/// that status forgot would not be noticed.
+fn kept(mut occurrences: Vec<OccurrenceStatus>, now: DateTime<Utc>) -> Vec<OccurrenceStatus> {
+    occurrences.sort_by(|a, b| (a.window.start_time, &a.rule, &a.key).cmp(&(b.window.start_time, &b.rule, &b.key)));
+    let over = |o: &OccurrenceStatus| is_settled(o) && o.window.end_time.is_some_and(|end| end <= now);
+    let mut surplus = occurrences.iter().filter(|o| over(o)).count().saturating_sub(KEPT);
+    occurrences.retain(|occurrence| {
+        let forget = surplus > 0 && over(occurrence);
+        surplus = surplus.saturating_sub(usize::from(forget));
+        !forget
+    });
+    occurrences
+}

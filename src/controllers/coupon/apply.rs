@@ -1,0 +1,72 @@
+//! Carries a plan out: writes what it says, or starts the task that sends.
+
+use std::sync::Arc;
+
+use kube::api::PostParams;
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt};
+
+use super::fetch::Fetched;
+use super::plan::Plan;
+use super::{deliver, status};
+use crate::api::coupon::{Coupon, CouponState, CouponStatus};
+use crate::api::webhook::OnUnknown;
+use crate::controllers::context::Context;
+use crate::controllers::error::{Error, bounded};
+use crate::delivery::outcome::{Lesson, Outcome, Verdict};
+
+pub async fn run(fetched: &Fetched, plan: Plan, context: &Arc<Context>) -> Result<Action, Error> {
+    let now = context.clock.now();
+    let coupon = &fetched.coupon;
+    let changed = match plan {
+        Plan::Nothing => return Ok(Action::await_change()),
+        Plan::Wait(duration) => return Ok(Action::requeue(duration)),
+        Plan::Send(delivery) => {
+            deliver::start(fetched, delivery, context);
+            return Ok(Action::await_change());
+        }
+        Plan::HoldRestored => Some(status::held_as_restored(coupon, now)),
+        Plan::Expire { delivery, why } => Some(status::with_end(coupon, &delivery, CouponState::Expired, why, now)),
+        Plan::SenderLost { delivery, attempt } => {
+            let policy = on_unknown(fetched, &delivery);
+            status::with_outcome(coupon, (&delivery, attempt), &sender_lost(), policy, now)
+        }
+        Plan::ParametersMissing { delivery, parameters } => {
+            Some(status::lacking_parameters(coupon, &delivery, &parameters, now))
+        }
+    };
+    if let Some(changed) = changed {
+        write(coupon, changed, context).await?;
+    }
+    Ok(Action::await_change())
+}
+
+fn on_unknown(fetched: &Fetched, delivery: &str) -> OnUnknown {
+    let webhook = fetched.coupon.spec.deliveries.iter().find(|d| d.name == delivery).map(|d| &d.webhook_ref.name);
+    // Without the Webhook its policy is not known: holding back can be undone, sending cannot.
+    webhook.and_then(|name| fetched.endpoints.get(name)).map_or(OnUnknown::Hold, |e| e.spec.on_unknown)
+}
+
+fn sender_lost() -> Outcome {
+    Outcome {
+        verdict: Verdict::Unknown,
+        lesson: Lesson::Nothing,
+        http_status: None,
+        reason: "SenderLost".to_owned(),
+        message:
+            "the operator stopped between its intent and the result, so nobody can know whether the record was applied"
+                .to_owned(),
+    }
+}
+
+/// Writes a status with the Coupon's resourceVersion as the precondition; nothing if it is the same.
+pub async fn write(coupon: &Coupon, changed: CouponStatus, context: &Context) -> Result<Coupon, Error> {
+    if coupon.status.as_ref() == Some(&changed) {
+        return Ok(coupon.clone());
+    }
+    let mut next = coupon.clone();
+    next.status = Some(changed);
+    let namespace = coupon.namespace().unwrap_or_default();
+    let api: Api<Coupon> = Api::namespaced(context.client.clone(), &namespace);
+    bounded(api.replace_status(&coupon.name_any(), &PostParams::default(), &next)).await
+}

@@ -1,0 +1,173 @@
+//! One request, from its turn to its result: intent, send, result.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt};
+
+use super::apply::write;
+use super::fetch::{self, Fetched};
+use super::plan::{self, Plan, intent};
+use super::status::{with_end, with_intent, with_outcome};
+use crate::api::coupon::{Coupon, CouponState};
+use crate::controllers::context::{ActiveDelivery, Context, lane};
+use crate::controllers::error::{Error, bounded};
+use crate::delivery::endpoint::{Endpoint, OutgoingRequest};
+use crate::delivery::outcome::{self, Lesson, NotSent, Observation, Outcome};
+use crate::delivery::pacer::Permit;
+
+/// An intent that is older when its request could begin is dropped: a process that was frozen between
+/// the two may no longer be the one that sends.
+const INTENT_LIFETIME: Duration = Duration::from_secs(5);
+
+/// Starts the task that sends a delivery, unless the Coupon has one.
+pub fn start(fetched: &Fetched, delivery: String, context: &Arc<Context>) {
+    let name = fetched.coupon.name_any();
+    let Some(active) = context.deliveries.begin(&fetched.namespace, &name) else { return };
+    let Some(webhook) = webhook_of(&fetched.coupon, &delivery) else { return };
+    let task = Task { namespace: fetched.namespace.clone(), name, webhook, delivery, context: context.clone() };
+    tokio::spawn(task.run(active));
+}
+
+fn webhook_of(coupon: &Coupon, delivery: &str) -> Option<String> {
+    coupon.spec.deliveries.iter().find(|d| d.name == delivery).map(|d| d.webhook_ref.name.clone())
+}
+
+struct Task {
+    namespace: String,
+    name: String,
+    webhook: String,
+    delivery: String,
+    context: Arc<Context>,
+}
+
+impl Task {
+    async fn run(self, active: ActiveDelivery) {
+        let result = self.deliver().await;
+        drop(active);
+        if let Err(error) = result
+            && !error.is_conflict()
+        {
+            tracing::warn!(namespace = self.namespace, coupon = self.name, error = %error, "delivery will be tried again");
+            tokio::time::sleep(error.retry_after(0)).await;
+        }
+        // The Coupon may have changed while this task hid it from its controller.
+        self.context.look_again(&self.namespace, &self.name);
+    }
+
+    async fn deliver(&self) -> Result<(), Error> {
+        let Some(permit) = self.context.pacer.admit(&lane(&self.namespace, &self.webhook)).await else { return Ok(()) };
+        // While it waited for its turn, the Campaign may have been suspended or the Webhook edited.
+        let Some((coupon, endpoint)) = self.still_wanted() else { return Ok(()) };
+        let Some(delivery) = coupon.spec.deliveries.iter().find(|d| d.name == self.delivery) else { return Ok(()) };
+        match endpoint.request(&delivery.parameters) {
+            Ok(request) => self.attempt(permit, coupon, &endpoint, &request).await,
+            Err(error) => {
+                drop(permit);
+                let why = format!("nothing was sent: {error}");
+                let failed = with_end(&coupon, &self.delivery, CouponState::Failed, &why, self.context.clock.now());
+                write(&coupon, failed, &self.context).await.map(drop)
+            }
+        }
+    }
+
+    fn still_wanted(&self) -> Option<(Coupon, Arc<Endpoint>)> {
+        if self.context.deliveries.is_stopping() {
+            return None;
+        }
+        let cached: Arc<DeserializeGuard<Coupon>> =
+            self.context.stores.coupons.get(&ObjectRef::new(&self.name).within(&self.namespace))?;
+        let fetched = fetch::run(&cached, &self.context)?;
+        let planned = plan::run(&fetched.circumstances_of_active());
+        let endpoint = fetched.endpoints.get(&self.webhook)?.clone();
+        (planned == Plan::Send(self.delivery.clone())).then_some((fetched.coupon, endpoint))
+    }
+
+    async fn attempt(
+        &self,
+        permit: Permit,
+        coupon: Coupon,
+        endpoint: &Endpoint,
+        request: &OutgoingRequest,
+    ) -> Result<(), Error> {
+        let begun = Instant::now();
+        let before = coupon.status.as_ref().and_then(|s| s.delivery(&self.delivery)).cloned().unwrap_or_default();
+        let attempt = intent(&before, request.payload_digest(), &self.context.sender, self.context.clock.now());
+        let status = with_intent(&coupon, &self.delivery, &attempt, self.context.clock.now());
+        let coupon = write(&coupon, status, &self.context).await?;
+        let seen = if begun.elapsed() > INTENT_LIFETIME {
+            Observation::NotSent(NotSent::TooLate)
+        } else {
+            self.context.http.send(request, timeout(endpoint)).await
+        };
+        let outcome = outcome::read(endpoint.spec.response_format, &request.json, &seen);
+        permit.finish(outcome.lesson, &outcome.message);
+        self.log(attempt.number, &outcome);
+        self.record(coupon, attempt.number, &outcome, endpoint).await;
+        Ok(())
+    }
+
+    /// Writes the result, and does not give up: a result that is not written becomes "unknown".
+    async fn record(&self, mut coupon: Coupon, number: i32, outcome: &Outcome, endpoint: &Endpoint) {
+        let mut failures = 0_u32;
+        loop {
+            let now = self.context.clock.now();
+            let place = (self.delivery.as_str(), number);
+            let Some(status) = with_outcome(&coupon, place, outcome, endpoint.spec.on_unknown, now) else {
+                tracing::error!(
+                    namespace = self.namespace,
+                    coupon = self.name,
+                    attempt = number,
+                    reason = outcome.reason,
+                    "a result came after another process had taken the attempt over"
+                );
+                return;
+            };
+            let Err(error) = write(&coupon, status, &self.context).await else { return };
+            if error.is_not_found() {
+                return;
+            }
+            tokio::time::sleep(error.retry_after(failures)).await;
+            failures = failures.saturating_add(1);
+            if let Ok(Some(fresh)) = self.read().await {
+                coupon = fresh;
+            }
+        }
+    }
+
+    async fn read(&self) -> Result<Option<Coupon>, Error> {
+        let api: Api<Coupon> = Api::namespaced(self.context.client.clone(), &self.namespace);
+        bounded(api.get_opt(&self.name)).await
+    }
+
+    fn log(&self, attempt: i32, outcome: &Outcome) {
+        let (reason, status) = (outcome.reason.as_str(), outcome.http_status.unwrap_or_default());
+        if matches!(outcome.lesson, Lesson::Proven) {
+            tracing::debug!(
+                namespace = self.namespace,
+                coupon = self.name,
+                attempt,
+                reason,
+                status,
+                "delivery attempted"
+            );
+        } else {
+            let message = outcome.message.as_str();
+            tracing::warn!(
+                namespace = self.namespace,
+                coupon = self.name,
+                attempt,
+                reason,
+                status,
+                message,
+                "delivery attempted"
+            );
+        }
+    }
+}
+
+fn timeout(endpoint: &Endpoint) -> Duration {
+    Duration::from_secs(u64::try_from(endpoint.spec.timeout_seconds).unwrap_or(30))
+}

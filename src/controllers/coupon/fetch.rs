@@ -1,0 +1,85 @@
+//! Gathers what a Coupon's plan depends on, from caches: the writes that follow have the Coupon's
+//! resourceVersion as their precondition.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use kube::ResourceExt;
+use kube::core::DeserializeGuard;
+
+use super::plan::{CampaignState, Circumstances};
+use crate::api::campaign::Campaign;
+use crate::api::coupon::Coupon;
+use crate::controllers::context::Context;
+use crate::delivery::endpoint::Endpoint;
+
+/// A Coupon with what its plan depends on.
+pub struct Fetched {
+    pub coupon: Coupon,
+    pub namespace: String,
+    pub endpoints: HashMap<String, Arc<Endpoint>>,
+    campaign: CampaignState,
+    sender: String,
+    active: bool,
+    created: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+}
+
+/// None if the Coupon is not for this process.
+pub fn run(object: &DeserializeGuard<Coupon>, context: &Context) -> Option<Fetched> {
+    let coupon = object.0.as_ref().ok()?.clone();
+    let namespace = coupon.namespace()?;
+    if !context.works_in(&namespace) || coupon.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let endpoints = coupon
+        .spec
+        .deliveries
+        .iter()
+        .filter_map(|d| Some((d.webhook_ref.name.clone(), context.endpoint(&namespace, &d.webhook_ref.name)?)))
+        .collect();
+    Some(Fetched {
+        campaign: campaign_state(&coupon, &namespace, context),
+        active: context.deliveries.is_active(&namespace, &coupon.name_any()),
+        created: coupon
+            .creation_timestamp()
+            .and_then(|t| DateTime::from_timestamp(t.0.as_second(), 0))
+            .map(|created| context.clock.at(created)),
+        now: context.clock.now(),
+        sender: context.sender.clone(),
+        endpoints,
+        namespace,
+        coupon,
+    })
+}
+
+/// One whose Campaign is absent, deleting or suspended is not sent, and goes on when it is back.
+fn campaign_state(coupon: &Coupon, namespace: &str, context: &Context) -> CampaignState {
+    let Some(name) = &coupon.spec.campaign else { return CampaignState::NotNeeded };
+    let state = |campaign: &Campaign| match campaign {
+        c if c.metadata.deletion_timestamp.is_some() => CampaignState::Gone,
+        c if c.spec.suspend => CampaignState::Suspended,
+        _ => CampaignState::Running,
+    };
+    context.with_campaign(namespace, name, state).unwrap_or(CampaignState::Gone)
+}
+
+impl Fetched {
+    pub fn circumstances(&self) -> Circumstances<'_> {
+        Circumstances {
+            coupon: &self.coupon,
+            created: self.created,
+            campaign: self.campaign,
+            endpoints: &self.endpoints,
+            sender: &self.sender,
+            active: self.active,
+            now: self.now,
+        }
+    }
+
+    /// The same, for the task that is the Coupon's active delivery.
+    pub fn circumstances_of_active(&self) -> Circumstances<'_> {
+        Circumstances { active: false, ..self.circumstances() }
+    }
+}

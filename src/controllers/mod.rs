@@ -1,0 +1,8 @@
+//! The controllers: one folder a kind, each `fetch → validate → plan → apply → status`.
+
+pub mod campaign;
+pub mod context;
+pub mod coupon;
+pub mod error;
+pub mod run;
+pub mod webhook;

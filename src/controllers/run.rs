@@ -1,0 +1,312 @@
+//! Starts the controllers, and stops them in order.
+
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream, StreamExt};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::controller::{Action, Config, Controller, Error as ControllerError};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource};
+use rand::TryRng;
+use rand::rngs::SysRng;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+
+use super::context::{CampaignMemories, Context, Deliveries, Endpoints, Failures, Settings, Signal, Stores};
+use super::error::{Error, bounded};
+use super::{campaign, coupon, webhook};
+use crate::api::campaign::Campaign;
+use crate::api::coupon::{Coupon, CouponState};
+use crate::api::webhook::Webhook;
+use crate::clock::Clock;
+use crate::delivery::client::GuardedClient;
+use crate::delivery::pacer::Pacer;
+
+/// Reconciles at once, for each kind. The default of kube's runtime is without bound.
+const CONCURRENCY: u16 = 16;
+
+/// How long requests in flight may take to end after a signal. Kubernetes kills after 30 s by default.
+const GRACE: Duration = Duration::from_secs(25);
+
+/// What the operator needs to run.
+pub struct Operator {
+    pub client: Client,
+    pub http: GuardedClient,
+    pub clock: Clock,
+    pub settings: Settings,
+}
+
+/// An operator that cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the operating system gave no random numbers: {0}")]
+    Random(String),
+}
+
+type Guarded<K> = DeserializeGuard<K>;
+
+struct Controllers {
+    webhooks: Controller<Guarded<Webhook>>,
+    campaigns: Controller<Guarded<Campaign>>,
+    coupons: Controller<Guarded<Coupon>>,
+}
+
+impl Operator {
+    /// Runs until `stop` resolves, and then until requests in flight have ended.
+    ///
+    /// # Errors
+    /// If the operator cannot start.
+    pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), StartError> {
+        let mut stop = std::pin::pin!(stop);
+        tokio::select! {
+            () = wait_for_crds(&self.client) => {}
+            () = &mut stop => return Ok(()),
+        }
+        let controllers = Controllers::new(&self.client);
+        let (namespaces, namespace_events) = namespaces(&self.client);
+        let (look_again, looked_at) = mpsc::unbounded_channel();
+        let stores = Stores {
+            namespaces,
+            webhooks: controllers.webhooks.store(),
+            campaigns: controllers.campaigns.store(),
+            coupons: controllers.coupons.store(),
+        };
+        let context = Arc::new(self.context(stores, look_again)?);
+        let namespaces_changed = Signal::default();
+        let changed = namespaces_changed.subscribe();
+        let watch_namespaces = namespace_events.for_each(|()| {
+            namespaces_changed.send();
+            std::future::ready(())
+        });
+        tracing::info!(sender = context.sender, rehearsal = context.clock.is_set(), "operator started");
+        tokio::select! {
+            () = controllers.run(&context, &changed, looked_at) => {}
+            () = watch_namespaces => {}
+            () = context.pacer.run_timer() => {}
+            () = stop => {}
+        }
+        stop_deliveries(&context.deliveries).await;
+        Ok(())
+    }
+
+    fn context(
+        self,
+        stores: Stores,
+        look_again: mpsc::UnboundedSender<ObjectRef<Guarded<Coupon>>>,
+    ) -> Result<Context, StartError> {
+        let (mut sender, mut digest_key) = ([0_u8; 8], [0_u8; 32]);
+        for bytes in [sender.as_mut_slice(), digest_key.as_mut_slice()] {
+            SysRng.try_fill_bytes(bytes).map_err(|e| StartError::Random(e.to_string()))?;
+        }
+        Ok(Context {
+            client: self.client,
+            clock: self.clock,
+            settings: self.settings,
+            stores,
+            http: self.http,
+            pacer: Arc::new(Pacer::default()),
+            endpoints: Endpoints::default(),
+            sender: hex::encode(sender),
+            digest_key,
+            deliveries: Arc::new(Deliveries::default()),
+            campaigns: CampaignMemories::default(),
+            wake_coupons: Signal::default(),
+            look_again,
+            failures: Failures::default(),
+        })
+    }
+}
+
+/// The process may start before its CRDs are installed.
+async fn wait_for_crds(client: &Client) {
+    const BETWEEN: Duration = Duration::from_secs(2);
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let mut said = None;
+    loop {
+        let problem = match missing_crds(&api).await {
+            Ok(missing) if missing.is_empty() => return,
+            Ok(missing) => format!(
+                "waiting for the CRDs {}: install them with `coupon-operator crds | kubectl apply --server-side -f -`",
+                missing.join(", ")
+            ),
+            Err(error) => format!("waiting for the API server: {error}"),
+        };
+        if said.as_ref() != Some(&problem) {
+            tracing::warn!("{problem}");
+            said = Some(problem);
+        }
+        tokio::time::sleep(BETWEEN).await;
+    }
+}
+
+async fn missing_crds(api: &Api<CustomResourceDefinition>) -> Result<Vec<String>, Error> {
+    let mut missing = Vec::new();
+    for crd in crate::api::crds::all() {
+        let name = crd.metadata.name.unwrap_or_default();
+        let found = bounded(api.get_opt(&name)).await?;
+        let conditions = found.and_then(|c| c.status).and_then(|s| s.conditions).unwrap_or_default();
+        if !conditions.iter().any(|c| c.type_ == "Established" && c.status == "True") {
+            missing.push(name);
+        }
+    }
+    Ok(missing)
+}
+
+/// A cache of the namespaces' labels, and a stream that says when it changed.
+fn namespaces(client: &Client) -> (Store<PartialObjectMeta<Namespace>>, BoxStream<'static, ()>) {
+    let (reader, writer) = reflector::store();
+    let events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default());
+    let events = reflector::reflector(writer, events).default_backoff().filter_map(|event| {
+        std::future::ready(match event {
+            Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => None,
+            Ok(_) => Some(()),
+            Err(error) => {
+                tracing::warn!(error = %error, "the watch of namespaces was interrupted");
+                None
+            }
+        })
+    });
+    (reader, events.boxed())
+}
+
+impl Controllers {
+    fn new(client: &Client) -> Self {
+        let config = || Config::default().concurrency(CONCURRENCY);
+        let unsettled = watcher::Config::default().fields(CouponState::UNSETTLED_SELECTOR);
+        Self {
+            webhooks: Controller::new(Api::all(client.clone()), watcher::Config::default()).with_config(config()),
+            campaigns: Controller::new(Api::all(client.clone()), watcher::Config::default()).with_config(config()),
+            coupons: Controller::new(Api::all(client.clone()), unsettled).with_config(config()),
+        }
+    }
+
+    async fn run(
+        self,
+        context: &Arc<Context>,
+        namespaces: &watch::Receiver<u64>,
+        looked_at: mpsc::UnboundedReceiver<ObjectRef<Guarded<Coupon>>>,
+    ) {
+        let webhooks = self
+            .webhooks
+            .reconcile_all_on(changes(namespaces.clone()))
+            .reconcile_all_on(changes(context.pacer.pauses()))
+            .run(webhook_reconcile, error_policy, context.clone());
+        let campaigns = watch_related(self.campaigns, context).reconcile_all_on(changes(namespaces.clone())).run(
+            campaign_reconcile,
+            error_policy,
+            context.clone(),
+        );
+        let coupons = self
+            .coupons
+            .reconcile_all_on(changes(namespaces.clone()))
+            .reconcile_all_on(changes(context.wake_coupons.subscribe()))
+            .reconcile_on(stream::unfold(looked_at, |mut looked_at| async {
+                Some((looked_at.recv().await?, looked_at))
+            }))
+            .run(coupon_reconcile, error_policy, context.clone());
+        tokio::join!(drain("Webhook", webhooks), drain("Campaign", campaigns), drain("Coupon", coupons));
+    }
+}
+
+/// A Campaign is looked at again when a Webhook that it may name changes, and when a Coupon of it does.
+fn watch_related(campaigns: Controller<Guarded<Campaign>>, context: &Arc<Context>) -> Controller<Guarded<Campaign>> {
+    let client = context.client.clone();
+    let store = campaigns.store();
+    let of_webhook = move |webhook: PartialObjectMeta<Webhook>| {
+        let namespace = webhook.metadata.namespace;
+        let beside = store.state().into_iter().filter(move |c| c.meta().namespace == namespace);
+        beside.map(|c| ObjectRef::from_obj(&*c)).collect::<Vec<_>>()
+    };
+    let noted = context.clone();
+    let of_coupon = move |coupon: Guarded<Coupon>| {
+        let coupon = coupon.0.ok()?;
+        let (namespace, campaign) = (coupon.metadata.namespace?, coupon.spec.campaign?);
+        noted.campaigns.coupon_changed(&namespace, &campaign);
+        Some(ObjectRef::new(&campaign).within(&namespace))
+    };
+    let unsettled = watcher::Config::default().fields(CouponState::UNSETTLED_SELECTOR);
+    campaigns
+        .watches(Api::<PartialObjectMeta<Webhook>>::all(client.clone()), watcher::Config::default(), of_webhook)
+        .watches(Api::<Guarded<Coupon>>::all(client), unsettled, of_coupon)
+}
+
+fn changes(receiver: watch::Receiver<u64>) -> impl futures::Stream<Item = ()> + Send {
+    stream::unfold(receiver, |mut receiver| async move { receiver.changed().await.ok().map(|()| ((), receiver)) })
+}
+
+async fn webhook_reconcile(object: Arc<Guarded<Webhook>>, context: Arc<Context>) -> Result<Action, Error> {
+    observed(&object.clone(), &context.clone(), webhook::reconcile(object, context)).await
+}
+
+async fn campaign_reconcile(object: Arc<Guarded<Campaign>>, context: Arc<Context>) -> Result<Action, Error> {
+    observed(&object.clone(), &context.clone(), campaign::reconcile(object, context)).await
+}
+
+async fn coupon_reconcile(object: Arc<Guarded<Coupon>>, context: Arc<Context>) -> Result<Action, Error> {
+    observed(&object.clone(), &context.clone(), coupon::reconcile(object, context)).await
+}
+
+/// One place that sees how reconciles end: an object that cannot be read is said once and left alone.
+async fn observed<K>(
+    object: &Guarded<K>,
+    context: &Context,
+    reconcile: impl Future<Output = Result<Action, Error>>,
+) -> Result<Action, Error>
+where
+    K: Resource<DynamicType = ()> + Clone,
+{
+    if let Err(invalid) = &object.0 {
+        tracing::warn!(object = reference(object), error = invalid.error, "an object cannot be read and is left alone");
+        return Ok(Action::await_change());
+    }
+    let action = reconcile.await?;
+    context.failures.forget(&reference(object));
+    Ok(action)
+}
+
+fn error_policy<K>(object: Arc<Guarded<K>>, error: &Error, context: Arc<Context>) -> Action
+where
+    K: Resource<DynamicType = ()> + Clone,
+{
+    let failures = context.failures.note(reference(&object));
+    if !error.is_conflict() {
+        tracing::warn!(object = reference(&object), error = %error, failures, "reconcile failed");
+    }
+    Action::requeue(error.retry_after(failures))
+}
+
+fn reference<K: Resource<DynamicType = ()> + Clone>(object: &Guarded<K>) -> String {
+    ObjectRef::from_obj(object).to_string()
+}
+
+/// Runs a controller; what it says itself is logged, and ends nothing.
+async fn drain<K>(
+    kind: &'static str,
+    results: impl futures::Stream<Item = Result<(ObjectRef<K>, Action), ControllerError<Error, watcher::Error>>>,
+) where
+    K: Resource<DynamicType: Eq + Hash + Clone> + DeserializeOwned,
+{
+    let mut results = std::pin::pin!(results);
+    while let Some(result) = results.next().await {
+        match result {
+            Err(ControllerError::QueueError(error)) => tracing::warn!(kind, error = %error, "a watch was interrupted"),
+            Err(ControllerError::RunnerError(error)) => tracing::warn!(kind, error = %error, "the scheduler failed"),
+            // Said by the error policy, or an object that is gone meanwhile.
+            Err(ControllerError::ReconcilerFailed(..) | ControllerError::ObjectNotFound(_)) | Ok(_) => {}
+        }
+    }
+}
+
+async fn stop_deliveries(deliveries: &Deliveries) {
+    deliveries.stop();
+    tracing::info!("stopping: waiting for requests in flight");
+    if tokio::time::timeout(GRACE, deliveries.drained()).await.is_err() {
+        tracing::warn!("requests in flight did not end in time: their outcome will be unknown");
+    }
+}

@@ -1,0 +1,74 @@
+//! Fetches what a Webhook names: the keys of Secrets and `ConfigMaps`, one GET for each object.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::core::DeserializeGuard;
+use kube::{Api, ResourceExt};
+
+use super::validate::{FoundValue, Reference};
+use crate::api::webhook::{Webhook, WebhookSpec};
+use crate::controllers::context::Context;
+use crate::controllers::error::{Error, bounded};
+use crate::delivery::secret::Redacted;
+
+/// A Webhook with the values that it names.
+pub struct Fetched {
+    pub webhook: Webhook,
+    pub namespace: String,
+    pub values: BTreeMap<Reference, FoundValue>,
+}
+
+/// None if the Webhook is not for this process.
+pub async fn run(object: &DeserializeGuard<Webhook>, context: &Context) -> Result<Option<Fetched>, Error> {
+    let namespace = object.namespace().unwrap_or_default();
+    let Ok(webhook) = &object.0 else { return Ok(None) };
+    if !context.works_in(&namespace) {
+        return Ok(None);
+    }
+    let values = values(&webhook.spec, &namespace, context).await?;
+    Ok(Some(Fetched { webhook: webhook.clone(), namespace, values }))
+}
+
+async fn values(
+    spec: &WebhookSpec,
+    namespace: &str,
+    context: &Context,
+) -> Result<BTreeMap<Reference, FoundValue>, Error> {
+    let (mut secrets, mut config_maps) = (BTreeMap::new(), BTreeMap::new());
+    let mut found = BTreeMap::new();
+    for reference in spec.headers.iter().filter_map(Reference::of) {
+        let data = match &reference {
+            Reference::Secret { name, .. } => match secrets.get(name) {
+                Some(data) => data,
+                None => secrets.entry(name.clone()).or_insert(secret(name, namespace, context).await?),
+            },
+            Reference::ConfigMap { name, .. } => match config_maps.get(name) {
+                Some(data) => data,
+                None => config_maps.entry(name.clone()).or_insert(config_map(name, namespace, context).await?),
+            },
+        };
+        let value = match data {
+            None => FoundValue::NoObject,
+            Some(data) => data.get(reference.key()).map_or(FoundValue::NoKey, |v| FoundValue::Value(v.clone())),
+        };
+        found.insert(reference, value);
+    }
+    Ok(found)
+}
+
+type Data = Option<BTreeMap<String, Redacted<String>>>;
+
+async fn secret(name: &str, namespace: &str, context: &Context) -> Result<Data, Error> {
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
+    let secret = bounded(api.get_opt(name)).await?;
+    // Bytes that are no text become characters that no header carries, and are reported as such.
+    let text = |bytes: Vec<u8>| Redacted::new(String::from_utf8_lossy(&bytes).into_owned());
+    Ok(secret.map(|s| s.data.unwrap_or_default().into_iter().map(|(key, value)| (key, text(value.0))).collect()))
+}
+
+async fn config_map(name: &str, namespace: &str, context: &Context) -> Result<Data, Error> {
+    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
+    let map = bounded(api.get_opt(name)).await?;
+    Ok(map.map(|m| m.data.unwrap_or_default().into_iter().map(|(key, value)| (key, Redacted::new(value))).collect()))
+}
