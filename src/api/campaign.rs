@@ -145,7 +145,7 @@ pub struct CampaignRule {
 #[serde(rename_all = "camelCase")]
 pub struct Schedule {
     /// On these local days, written as YYYY-MM-DD.
-    #[schemars(length(min = 1, max = 366))]
+    #[schemars(length(min = 1, max = 366), inner(length(max = 16)))]
     #[x_kube(validation = Rule::new("self.all(d, d.matches('^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$'))")
         .message("write each date as YYYY-MM-DD, for example 2023-01-01"))]
     pub on_dates: Vec<String>,

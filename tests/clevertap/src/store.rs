@@ -1,0 +1,151 @@
+//! What was received, stored and sent.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Instant;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::records::Taken;
+use crate::{Config, Fault, Profile, live};
+
+/// A request as it was received.
+#[derive(Clone, Debug, Serialize)]
+pub struct Received {
+    /// From 1, in the order in which requests came.
+    pub number: u64,
+    pub connection: u64,
+    pub time: DateTime<Utc>,
+    pub method: String,
+    pub target: String,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+    /// The answer's status; none if none was given.
+    pub answered: Option<u16>,
+    pub fault: Option<String>,
+}
+
+impl Received {
+    /// A header's value.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// The identities of an upload's records.
+    #[must_use]
+    pub fn identities(&self) -> Vec<String> {
+        let body: Value = serde_json::from_str(&self.body).unwrap_or_default();
+        let records = body.get("d").and_then(Value::as_array).into_iter().flatten();
+        records.filter_map(|r| r.get("identity")?.as_str().map(str::to_owned)).collect()
+    }
+}
+
+/// An event that was stored. There is no de-duplication: what is sent twice stands twice.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Event {
+    pub identity: String,
+    pub name: String,
+    pub data: Value,
+    pub timestamp: i64,
+    pub request: u64,
+    /// From 1, in the request.
+    pub record: usize,
+}
+
+/// An email that the live campaign sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Email {
+    pub to: String,
+    pub name: String,
+    pub subject: String,
+    pub body: String,
+    pub time: DateTime<Utc>,
+}
+
+/// Everything that the stand-in knows.
+pub struct Store {
+    pub config: Config,
+    pub started: Instant,
+    pub requests: Vec<Received>,
+    pub events: Vec<Event>,
+    pub emails: Vec<Email>,
+    pub profiles: BTreeMap<String, Profile>,
+    pub faults: VecDeque<Fault>,
+    pub lasting_fault: Option<Fault>,
+    pub faults_by_identity: HashMap<String, Fault>,
+    pub latency: std::time::Duration,
+    pub uploads_in_flight: usize,
+    pub others_in_flight: usize,
+    pub in_flight_peak: usize,
+    pub exports: HashMap<String, Vec<Value>>,
+    pub not_ready: u32,
+}
+
+impl Store {
+    pub fn new(config: Config) -> Self {
+        let profiles = config.profiles.iter().map(|p| (p.identity.clone(), p.clone())).collect();
+        Self {
+            config,
+            started: Instant::now(),
+            requests: Vec::new(),
+            events: Vec::new(),
+            emails: Vec::new(),
+            profiles,
+            faults: VecDeque::new(),
+            lasting_fault: None,
+            faults_by_identity: HashMap::new(),
+            latency: std::time::Duration::ZERO,
+            uploads_in_flight: 0,
+            others_in_flight: 0,
+            in_flight_peak: 0,
+            exports: HashMap::new(),
+            not_ready: 0,
+        }
+    }
+
+    pub fn now(&self) -> DateTime<Utc> {
+        let since = TimeDelta::from_std(self.started.elapsed()).unwrap_or_default();
+        self.config.clock_start.map_or_else(Utc::now, |start| start + since)
+    }
+
+    /// The fault for an upload: by identity, then the next of the queue, then the lasting one.
+    pub fn next_fault(&mut self, identities: &[String]) -> Option<Fault> {
+        let by_identity = identities.iter().find_map(|id| self.faults_by_identity.get(id).cloned());
+        by_identity.or_else(|| self.faults.pop_front()).or_else(|| self.lasting_fault.clone())
+    }
+
+    /// Stores an event, makes an unknown identity a profile (CleverTap's documentation), and sends the
+    /// live campaign's message if the profile has an email and the event is fresh.
+    pub fn store(&mut self, taken: Taken, request: u64, record: usize) {
+        let now = self.now();
+        let timestamp = taken.timestamp.unwrap_or_else(|| now.timestamp());
+        let profile = self
+            .profiles
+            .entry(taken.identity.clone())
+            .or_insert_with(|| Profile { identity: taken.identity.clone(), ..Profile::default() });
+        let campaign = &self.config.live_campaign;
+        if taken.name == campaign.event
+            && live::is_fresh(timestamp, now)
+            && let (Some(to), Some(body)) = (profile.email.clone(), live::message(campaign, &taken.data))
+        {
+            let (name, subject) = (profile.name.clone(), campaign.subject.clone());
+            self.emails.push(Email { to, name, subject, body, time: now });
+        }
+        let Taken { identity, name, data, .. } = taken;
+        self.events.push(Event { identity, name, data, timestamp, request, record });
+    }
+
+    /// What was stored more than once: identity, event and data alike.
+    pub fn duplicates(&self) -> Vec<Event> {
+        let same = |a: &Event, b: &Event| a.identity == b.identity && a.name == b.name && a.data == b.data;
+        let repeated = |i: usize, event: &Event| self.events[..i].iter().any(|earlier| same(earlier, event));
+        self.events
+            .iter()
+            .enumerate()
+            .filter(|(i, event)| repeated(*i, event))
+            .map(|(_, event)| event.clone())
+            .collect()
+    }
+}
