@@ -1,1 +1,94 @@
-fn main() {}
+//! The demo: the scenario end to end, on a real API server, with the real operator and a stand-in of
+//! CleverTap.
+
+mod cluster;
+mod programs;
+mod show;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use cluster::{Cluster, Namespace};
+use programs::Programs;
+
+pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// The instant that is rehearsed: nine in the morning of 1 January 2023 in Berlin.
+const REHEARSED: &str = "2023-01-01T09:00:00+01:00";
+const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/clevertap-new-year.yaml");
+const CAMPAIGN: &str = "new-year";
+const LONGEST: Duration = Duration::from_secs(60);
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => return failed(&error.into()),
+    };
+    // Dropping the demo stops and removes everything that it started.
+    tokio::select! {
+        result = demo() => match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        },
+        _ = tokio::signal::ctrl_c() => stopped(),
+        _ = terminate.recv() => stopped(),
+    }
+}
+
+fn failed(error: &Box<dyn Error + Send + Sync>) -> ExitCode {
+    eprintln!("demo: {error}");
+    ExitCode::FAILURE
+}
+
+fn stopped() -> ExitCode {
+    eprintln!("demo: stopped");
+    ExitCode::from(130)
+}
+
+async fn demo() -> Result<()> {
+    let begun = Instant::now();
+    let say = |what: &str| println!("\n== {what} ({:.1} s)", begun.elapsed().as_secs_f32());
+    say("Starting a Kubernetes API server");
+    let cluster = Cluster::start().await?;
+    cluster.install_crds().await?;
+    let namespace = Namespace::create(&cluster).await?;
+    let result = scenario(&cluster, &namespace, &say).await;
+    if result.is_ok() && std::env::var_os("KEEP").is_some_and(|keep| keep != "0" && !keep.is_empty()) {
+        return result;
+    }
+    namespace.remove().await?;
+    result?;
+    say("Done: each customer got one code, CleverTap took it, and the record says so");
+    Ok(())
+}
+
+async fn scenario(cluster: &Cluster, namespace: &Namespace, say: &impl Fn(&str)) -> Result<()> {
+    say("Starting a stand-in of CleverTap, and the operator, whose clock shows 1 January 2023");
+    let mut programs = Programs::start(cluster.kubeconfig(), REHEARSED)?;
+    say("Applying examples/clevertap-new-year.yaml");
+    cluster.apply(MANIFESTS, namespace.name()).await?;
+    say("Waiting until the Campaign is Delivered");
+    if let Err(error) = cluster.wait_until_delivered(namespace.name(), CAMPAIGN, LONGEST).await {
+        return Err(format!("{error}\nThe operator's log:\n{}", programs.operator_log()).into());
+    }
+    say("What Kubernetes shows");
+    show::objects(cluster, namespace.name()).await?;
+    say("What CleverTap got");
+    show::requests(&programs.outbox).await?;
+    say("The emails that CleverTap's live-behaviour campaign would send");
+    let sent = show::emails(&programs.outbox).await?;
+    if sent != 2 {
+        return Err(format!("two emails were expected, and {sent} would be sent").into());
+    }
+    if std::env::var_os("KEEP").is_some_and(|keep| keep != "0" && !keep.is_empty()) {
+        say("Staying up until Ctrl-C");
+        println!("  kubectl: export KUBECONFIG={}", cluster.kubeconfig_hint());
+        println!("  objects: kubectl get webhooks,campaigns,coupons --namespace {}", namespace.name());
+        println!("  outbox:  {}", programs.outbox);
+        programs.wait().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,28 @@
+# The two commands that matter are `make demo` and `make test`. Both need cargo and Go, and nothing else.
+
+.PHONY: demo test check crds build
+
+# Everything is built in one go, so that cargo's features and target directory are the same for all.
+build:
+	@echo "== Building (a few minutes the first time)"
+	cargo build --locked --workspace --bins
+
+# The scenario, end to end. KEEP=1 stays up until Ctrl-C; CLUSTER=current uses your kubeconfig.
+demo: build
+	@target/debug/control-plane ensure >/dev/null
+	@target/debug/demo
+
+test: build
+	@target/debug/control-plane ensure >/dev/null
+	@echo "== Testing"
+	cargo test --locked --workspace
+
+# What CI checks besides the tests.
+check:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo deny --all-features check bans licenses sources
+
+# The CRDs in crds/, after a change of src/api/.
+crds:
+	cargo run --locked --quiet -- crds --out crds
