@@ -26,6 +26,10 @@ pub struct Options {
     #[arg(long, env = "COUPON_OPERATOR_CONNECT_TO", value_delimiter = ',')]
     connect_to: Vec<ConnectTo>,
 
+    /// Watch and work in this namespace only.
+    #[arg(long, env = "COUPON_OPERATOR_NAMESPACE")]
+    namespace: Option<String>,
+
     /// PEM certificates that webhooks' hosts are checked with, instead of the system's.
     #[arg(long, env = "COUPON_OPERATOR_CA_BUNDLE")]
     ca_bundle: Option<PathBuf>,
@@ -63,6 +67,7 @@ impl Options {
             client: api_client().await?,
             http: GuardedClient::new(&self.client_options(&clock)?, clock.clone())?,
             clock,
+            namespace: self.namespace.clone(),
             settings: Settings {
                 secret_poll: Duration::from_secs(self.secret_poll_seconds),
                 audience_poll: Duration::from_secs(self.audience_poll_seconds),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::stream::{self, BoxStream, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config, Controller, Error as ControllerError};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -40,6 +40,8 @@ pub struct Operator {
     pub http: GuardedClient,
     pub clock: Clock,
     pub settings: Settings,
+    /// The one namespace to watch and work in; all of them if absent.
+    pub namespace: Option<String>,
 }
 
 /// An operator that cannot start.
@@ -47,6 +49,24 @@ pub struct Operator {
 pub enum StartError {
     #[error("the operating system gave no random numbers: {0}")]
     Random(String),
+}
+
+/// What is watched.
+struct Scope {
+    client: Client,
+    namespace: Option<String>,
+}
+
+impl Scope {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
 }
 
 type Guarded<K> = DeserializeGuard<K>;
@@ -68,8 +88,9 @@ impl Operator {
             () = wait_for_crds(&self.client) => {}
             () = &mut stop => return Ok(()),
         }
-        let controllers = Controllers::new(&self.client);
-        let (namespaces, namespace_events) = namespaces(&self.client);
+        let scope = Scope { client: self.client.clone(), namespace: self.namespace.clone() };
+        let controllers = Controllers::new(&scope);
+        let (namespaces, namespace_events) = namespaces(&scope);
         let (look_again, looked_at) = mpsc::unbounded_channel();
         let stores = Stores {
             namespaces,
@@ -86,7 +107,7 @@ impl Operator {
         });
         tracing::info!(sender = context.sender, rehearsal = context.clock.is_set(), "operator started");
         tokio::select! {
-            () = controllers.run(&context, &changed, looked_at) => {}
+            () = controllers.run(&scope, &context, &changed, looked_at) => {}
             () = watch_namespaces => {}
             () = context.pacer.run_timer() => {}
             () = stop => {}
@@ -159,9 +180,11 @@ async fn missing_crds(api: &Api<CustomResourceDefinition>) -> Result<Vec<String>
 }
 
 /// A cache of the namespaces' labels, and a stream that says when it changed.
-fn namespaces(client: &Client) -> (Store<PartialObjectMeta<Namespace>>, BoxStream<'static, ()>) {
+fn namespaces(scope: &Scope) -> (Store<PartialObjectMeta<Namespace>>, BoxStream<'static, ()>) {
     let (reader, writer) = reflector::store();
-    let events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default());
+    let named = scope.namespace.as_ref().map(|name| format!("metadata.name={name}"));
+    let config = named.map_or_else(watcher::Config::default, |name| watcher::Config::default().fields(&name));
+    let events = watcher(Api::<PartialObjectMeta<Namespace>>::all(scope.client.clone()), config);
     let events = reflector::reflector(writer, events).default_backoff().filter_map(|event| {
         std::future::ready(match event {
             Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => None,
@@ -176,18 +199,19 @@ fn namespaces(client: &Client) -> (Store<PartialObjectMeta<Namespace>>, BoxStrea
 }
 
 impl Controllers {
-    fn new(client: &Client) -> Self {
+    fn new(scope: &Scope) -> Self {
         let config = || Config::default().concurrency(CONCURRENCY);
         let unsettled = watcher::Config::default().fields(CouponState::UNSETTLED_SELECTOR);
         Self {
-            webhooks: Controller::new(Api::all(client.clone()), watcher::Config::default()).with_config(config()),
-            campaigns: Controller::new(Api::all(client.clone()), watcher::Config::default()).with_config(config()),
-            coupons: Controller::new(Api::all(client.clone()), unsettled).with_config(config()),
+            webhooks: Controller::new(scope.api(), watcher::Config::default()).with_config(config()),
+            campaigns: Controller::new(scope.api(), watcher::Config::default()).with_config(config()),
+            coupons: Controller::new(scope.api(), unsettled).with_config(config()),
         }
     }
 
     async fn run(
         self,
+        scope: &Scope,
         context: &Arc<Context>,
         namespaces: &watch::Receiver<u64>,
         looked_at: mpsc::UnboundedReceiver<ObjectRef<Guarded<Coupon>>>,
@@ -197,11 +221,9 @@ impl Controllers {
             .reconcile_all_on(changes(namespaces.clone()))
             .reconcile_all_on(changes(context.pacer.pauses()))
             .run(webhook_reconcile, error_policy, context.clone());
-        let campaigns = watch_related(self.campaigns, context).reconcile_all_on(changes(namespaces.clone())).run(
-            campaign_reconcile,
-            error_policy,
-            context.clone(),
-        );
+        let campaigns = watch_related(self.campaigns, scope, context)
+            .reconcile_all_on(changes(namespaces.clone()))
+            .run(campaign_reconcile, error_policy, context.clone());
         let coupons = self
             .coupons
             .reconcile_all_on(changes(namespaces.clone()))
@@ -215,8 +237,11 @@ impl Controllers {
 }
 
 /// A Campaign is looked at again when a Webhook that it may name changes, and when a Coupon of it does.
-fn watch_related(campaigns: Controller<Guarded<Campaign>>, context: &Arc<Context>) -> Controller<Guarded<Campaign>> {
-    let client = context.client.clone();
+fn watch_related(
+    campaigns: Controller<Guarded<Campaign>>,
+    scope: &Scope,
+    context: &Arc<Context>,
+) -> Controller<Guarded<Campaign>> {
     let store = campaigns.store();
     let of_webhook = move |webhook: PartialObjectMeta<Webhook>| {
         let namespace = webhook.metadata.namespace;
@@ -231,9 +256,11 @@ fn watch_related(campaigns: Controller<Guarded<Campaign>>, context: &Arc<Context
         Some(ObjectRef::new(&campaign).within(&namespace))
     };
     let unsettled = watcher::Config::default().fields(CouponState::UNSETTLED_SELECTOR);
-    campaigns
-        .watches(Api::<PartialObjectMeta<Webhook>>::all(client.clone()), watcher::Config::default(), of_webhook)
-        .watches(Api::<Guarded<Coupon>>::all(client), unsettled, of_coupon)
+    campaigns.watches(scope.api::<PartialObjectMeta<Webhook>>(), watcher::Config::default(), of_webhook).watches(
+        scope.api::<Guarded<Coupon>>(),
+        unsettled,
+        of_coupon,
+    )
 }
 
 fn changes(receiver: watch::Receiver<u64>) -> impl futures::Stream<Item = ()> + Send {

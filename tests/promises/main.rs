@@ -1,0 +1,10 @@
+//! The promises, against a real kube-apiserver, the stand-in of CleverTap over TLS, and the real
+//! binary, killed where it hurts.
+
+mod crash;
+mod delivery;
+mod examples;
+mod healing;
+mod issuing;
+mod kinds;
+mod world;

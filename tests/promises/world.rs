@@ -1,0 +1,324 @@
+//! A world for one test: a namespace of its own on a real API server, a stand-in of CleverTap, and
+//! operators that work in that namespace only.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use clevertap_stand_in::{Config as StandInConfig, Profile, StandIn};
+use control_plane::{ControlPlane, GuardedChild, Spawn, shared};
+use coupon_operator::api::campaign::Campaign;
+use coupon_operator::api::coupon::Coupon;
+use coupon_operator::api::webhook::Webhook;
+use coupon_operator::api::{REHEARSAL_LABEL, crds};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Config, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+/// Nothing that is waited for takes longer, unless something is wrong.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// The instant at which every rehearsal begins: the first of January 2023 in Berlin.
+pub const NEW_YEAR: &str = "2023-01-01T09:00:00+01:00";
+
+/// A passcode that nothing but CleverTap may ever see.
+pub const CANARY: &str = "CANARY-7f3a91";
+
+pub struct World {
+    pub client: Client,
+    pub namespace: String,
+    pub stand_in: StandIn,
+    folder: TempDir,
+    control_plane: &'static ControlPlane,
+    begun: Instant,
+    logs: Mutex<Vec<PathBuf>>,
+}
+
+impl World {
+    /// With so many customers, customer-1 and so on, who all have an email.
+    pub async fn new() -> Self {
+        let control_plane = shared().await;
+        let client = client(control_plane).await;
+        install_crds(&client).await;
+        let namespace = create_namespace(&client).await;
+        let profiles = (1..=100).map(|i| Profile {
+            identity: format!("customer-{i}"),
+            email: Some(format!("{i}@example.com")),
+            ..Profile::default()
+        });
+        let config = StandInConfig {
+            passcode: CANARY.into(),
+            profiles: profiles.collect(),
+            clock_start: Some(rehearsed()),
+            ..StandInConfig::default()
+        };
+        let stand_in = StandIn::start(config).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        stand_in.write_ca(&folder.path().join("ca.pem")).unwrap();
+        Self { client, namespace, stand_in, folder, control_plane, begun: Instant::now(), logs: Mutex::default() }
+    }
+
+    /// Starts an operator whose clock shows the first of January and the time since the test began:
+    /// a restart does not turn it back.
+    pub fn operator(&self) -> GuardedChild {
+        self.operator_at(rehearsed())
+    }
+
+    pub fn operator_at(&self, start: DateTime<Utc>) -> GuardedChild {
+        let mut logs = self.logs.lock().unwrap();
+        let log = self.folder.path().join(format!("operator-{}.log", logs.len()));
+        let now = start + TimeDelta::from_std(self.begun.elapsed()).unwrap();
+        let operator = Spawn::new(env!("CARGO_BIN_EXE_coupon-operator"))
+            .args([
+                "run",
+                "--log",
+                "coupon_operator=debug,info",
+                "--secret-poll-seconds",
+                "1",
+                "--audience-poll-seconds",
+                "1",
+            ])
+            .args(["--namespace", &self.namespace, "--clock-start", &now.to_rfc3339()])
+            .args(["--ca-bundle".into(), self.folder.path().join("ca.pem").into_os_string()])
+            .args(["--connect-to".to_owned(), format!("eu1.api.clevertap.com:443={}", self.stand_in.address())])
+            .args(["--connect-to".to_owned(), format!("shop.example:443={}", self.stand_in.address())])
+            .env("KUBECONFIG", self.control_plane.kubeconfig_path());
+        let child = operator.log_to(&log).unwrap().start().unwrap();
+        logs.push(log);
+        child
+    }
+
+    /// What all operators of this world logged.
+    pub fn operator_logs(&self) -> String {
+        self.logs.lock().unwrap().iter().map(|log| std::fs::read_to_string(log).unwrap_or_default()).collect()
+    }
+
+    /// The same world on another API server.
+    pub fn elsewhere(self, client: Client, namespace: &str) -> Self {
+        Self { client, namespace: namespace.to_owned(), ..self }
+    }
+
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Applies an object with server-side apply, as GitOps does.
+    pub async fn apply<K>(&self, object: Value) -> kube::Result<K>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        let mut object = object;
+        object["apiVersion"] = K::api_version(&()).into();
+        object["kind"] = K::kind(&()).into();
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        self.api::<K>().patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&object)).await
+    }
+
+    pub async fn apply_secret(&self, passcode: &str) {
+        let account = StandInConfig::default().account_id;
+        let secret = json!({ "metadata": { "name": "clevertap" }, "stringData": { "accountId": account, "passcode": passcode } });
+        self.apply::<Secret>(secret).await.unwrap();
+    }
+
+    /// The scenario: Secret, Webhook and a Campaign for so many customers.
+    pub async fn apply_scenario(&self, customers: usize) {
+        self.apply_secret(CANARY).await;
+        self.apply::<Webhook>(webhook()).await.unwrap();
+        self.apply::<Campaign>(campaign(customers)).await.unwrap();
+    }
+
+    pub async fn coupons(&self) -> Vec<Coupon> {
+        self.api::<Coupon>().list(&ListParams::default()).await.unwrap().items
+    }
+
+    pub async fn campaign(&self) -> Campaign {
+        self.api::<Campaign>().get("new-year").await.unwrap()
+    }
+
+    pub async fn webhook(&self) -> Webhook {
+        self.api::<Webhook>().get("send-clevertap-email").await.unwrap()
+    }
+
+    pub async fn patch<K>(&self, name: &str, patch: Value)
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        self.api::<K>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// Watches an object until it is as wanted.
+    pub async fn until<K>(&self, name: &str, what: &str, holds: impl Fn(&K) -> bool) -> K
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
+    {
+        let mut last = None;
+        let watched = async {
+            let mut objects = std::pin::pin!(watcher::watch_object(self.api::<K>(), name).default_backoff());
+            while let Some(object) = objects.next().await {
+                if let Ok(Some(object)) = object {
+                    let found = holds(&object);
+                    last = Some(object);
+                    if found {
+                        return;
+                    }
+                }
+            }
+        };
+        let in_time = tokio::time::timeout(LONG, watched).await.is_ok();
+        match last {
+            Some(object) if in_time => object,
+            last => panic!("not within {LONG:?}: {what}\nlast seen: {last:#?}\n{}", self.operator_logs()),
+        }
+    }
+
+    /// Watches all Coupons until they are as wanted.
+    pub async fn until_coupons(&self, what: &str, holds: impl Fn(&[Coupon]) -> bool) -> Vec<Coupon> {
+        let looked = async {
+            let mut changes =
+                std::pin::pin!(watcher(self.api::<Coupon>(), watcher::Config::default()).default_backoff());
+            loop {
+                let coupons = self.coupons().await;
+                if holds(&coupons) {
+                    return coupons;
+                }
+                let _ = changes.next().await;
+            }
+        };
+        match tokio::time::timeout(LONG, looked).await {
+            Ok(coupons) => coupons,
+            Err(_) => panic!("not within {LONG:?}: {what}\n{:#?}\n{}", self.coupons().await, self.operator_logs()),
+        }
+    }
+
+    pub async fn until_delivered(&self, count: usize) -> Vec<Coupon> {
+        self.until_coupons(&format!("{count} Coupons delivered"), |coupons| {
+            coupons.len() >= count && coupons.iter().all(|c| state(c) == "Delivered")
+        })
+        .await
+    }
+
+    /// Waits until the Campaign's own condition says that all was delivered.
+    pub async fn until_campaign_delivered(&self, count: i64) -> Campaign {
+        self.until::<Campaign>("new-year", "Campaign Delivered", |c| {
+            condition(&json!(c), "Delivered") == "True" && c.status.as_ref().unwrap().delivered == Some(count)
+        })
+        .await
+    }
+
+    /// I1 and I4, from CleverTap's side: everybody got one event, and nobody two.
+    pub fn assert_each_got_one(&self, customers: usize) {
+        let mut identities: Vec<String> = self.stand_in.events().into_iter().map(|e| e.identity).collect();
+        identities.sort();
+        let mut expected: Vec<String> = (1..=customers).map(|i| format!("customer-{i}")).collect();
+        expected.sort();
+        assert_eq!(identities, expected, "{}", self.operator_logs());
+    }
+}
+
+pub fn rehearsed() -> DateTime<Utc> {
+    NEW_YEAR.parse().unwrap()
+}
+
+async fn client(control_plane: &ControlPlane) -> Client {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let kubeconfig = Kubeconfig::read_from(control_plane.kubeconfig_path()).unwrap();
+    Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()).unwrap()
+}
+
+async fn install_crds(client: &Client) {
+    static INSTALLED: OnceCell<()> = OnceCell::const_new();
+    INSTALLED.get_or_init(|| install_crds_once(client.clone())).await;
+}
+
+async fn install_crds_once(client: Client) {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for crd in crds::all() {
+        let name = crd.name_any();
+        api.patch(&name, &PatchParams::apply("test"), &Patch::Apply(&crd)).await.unwrap();
+        let mut seen = std::pin::pin!(watcher::watch_object(api.clone(), &name).default_backoff());
+        let established = |crd: &CustomResourceDefinition| {
+            let conditions = crd.status.clone().unwrap_or_default().conditions.unwrap_or_default();
+            conditions.iter().any(|c| c.type_ == "Established" && c.status == "True")
+        };
+        while !matches!(seen.next().await, Some(Ok(Some(crd))) if established(&crd)) {}
+    }
+    // The API server answers 429 for a moment after it learnt a kind.
+    let ready = async {
+        while Api::<Coupon>::all(client.clone()).list(&ListParams::default()).await.is_err()
+            || Api::<Campaign>::all(client.clone()).list(&ListParams::default()).await.is_err()
+            || Api::<Webhook>::all(client.clone()).list(&ListParams::default()).await.is_err()
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, ready).await.unwrap();
+}
+
+async fn create_namespace(client: &Client) -> String {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let object = json!({ "metadata": { "generateName": "promise-", "labels": { REHEARSAL_LABEL: "true" } } });
+    api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap().name_any()
+}
+
+/// The scenario's Webhook.
+pub fn webhook() -> Value {
+    example("Webhook")
+}
+
+/// The scenario's Campaign, for so many customers.
+pub fn campaign(customers: usize) -> Value {
+    let mut campaign = example("Campaign");
+    let profiles: Vec<Value> = (1..=customers).map(|i| json!({ "integrationId": format!("customer-{i}") })).collect();
+    campaign["spec"]["audience"]["profiles"] = profiles.into();
+    campaign
+}
+
+/// A document of the scenario's manifests, by its kind.
+pub fn example(kind: &str) -> Value {
+    let text = include_str!("../../examples/clevertap-new-year.yaml");
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
+    documents.into_iter().find(|d| d["kind"] == kind).unwrap()
+}
+
+/// The status of a condition; empty if there is none.
+pub fn condition(object: &Value, type_: &str) -> String {
+    condition_field(object, type_, "status")
+}
+
+/// Reason and message of a condition.
+pub fn said(object: &Value, type_: &str) -> (String, String) {
+    (condition_field(object, type_, "reason"), condition_field(object, type_, "message"))
+}
+
+fn condition_field(object: &Value, type_: &str, field: &str) -> String {
+    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let found = conditions.into_iter().find(|c| c["type"] == type_);
+    found.and_then(|c| c[field].as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+pub fn state(coupon: &Coupon) -> String {
+    json!(coupon)["status"]["state"].as_str().unwrap_or_default().to_owned()
+}
