@@ -18,6 +18,13 @@ struct SetClock {
     started_at: DateTime<Utc>,
 }
 
+impl SetClock {
+    /// Its start, so much later. A clock that was set next to the end of time stands still there.
+    fn moved(&self, by: TimeDelta) -> DateTime<Utc> {
+        self.start.checked_add_signed(by).unwrap_or(self.start)
+    }
+}
+
 impl Clock {
     /// The machine's clock.
     #[must_use]
@@ -40,13 +47,13 @@ impl Clock {
     /// The time.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
-        self.set.map_or_else(Utc::now, |set| set.start + TimeDelta::from_std(set.started.elapsed()).unwrap_or_default())
+        self.set.map_or_else(Utc::now, |set| set.moved(TimeDelta::from_std(set.started.elapsed()).unwrap_or_default()))
     }
 
     /// What this clock showed, or would have shown, at a time that another machine noted: the API
     /// server's `creationTimestamp` is real even in a rehearsal.
     #[must_use]
     pub fn at(&self, real: DateTime<Utc>) -> DateTime<Utc> {
-        self.set.map_or(real, |set| set.start + (real - set.started_at))
+        self.set.map_or(real, |set| set.moved(real.signed_duration_since(set.started_at)))
     }
 }

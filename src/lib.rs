@@ -1,5 +1,16 @@
 //! An operator that issues one coupon code per customer when a campaign's window opens, and delivers it.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 pub mod api;
 pub mod clock;
 pub mod controllers;

@@ -1,5 +1,16 @@
 //! The command line, nothing else.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 mod commands;
 
 use std::process::ExitCode;

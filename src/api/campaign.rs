@@ -1,4 +1,5 @@
 //! Campaign: who, when and what.
+#![allow(clippy::duplicated_attributes)] // each printcolumn repeats type_ and json_path
 
 use std::collections::BTreeMap;
 

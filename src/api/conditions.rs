@@ -66,7 +66,7 @@ pub struct Verdict {
     pub message: String,
 }
 
-/// Where an object stands, in kstatus's terms: `Working` is InProgress, `Stuck` is Failed.
+/// Where an object stands, in kstatus's terms: `Working` is `InProgress`, `Stuck` is Failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     Done,
@@ -113,6 +113,7 @@ pub struct Fact {
 }
 
 impl Fact {
+    #[must_use]
     pub fn new(type_: &'static str, holds: bool, reason: &'static str, message: &str) -> Self {
         Self { type_, holds, reason, message: shortened(message) }
     }

@@ -1,4 +1,5 @@
 //! Coupon: a code for a recipient, and what came of its deliveries.
+#![allow(clippy::duplicated_attributes)] // each printcolumn repeats type_ and json_path
 
 use std::collections::BTreeMap;
 
@@ -46,14 +47,18 @@ use super::campaign::{LocalReference, Window};
 #[x_kube(
     validation = Rule::new("self == oldSelf")
         .message("a Coupon's spec never changes, since its code may have been sent: create another Coupon instead"),
-    validation = Rule::new("has(self.campaign) == has(self.issuedAt) && has(self.campaign) == has(self.rule) && has(self.campaign) == has(self.occurrence)")
-        .message("campaign, rule, occurrence and issuedAt belong together and are the operator's: leave all four out of a Coupon written by hand")
+    validation = Rule::new("has(self.campaign) == has(self.issuedAt) && has(self.campaign) == has(self.rule) && has(self.campaign) == has(self.occurrence) && (has(self.campaign) || !has(self.campaignUid))")
+        .message("campaign, campaignUid, rule, occurrence and issuedAt belong together and are the operator's: leave them all out of a Coupon written by hand")
 )]
 pub struct CouponSpec {
     /// The Campaign that issued it; absent if a person wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub campaign: Option<String>,
+    /// The uid of that Campaign: a later Campaign of the same name counts its Coupons, and says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub campaign_uid: Option<String>,
     /// The rule that issued it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]

@@ -16,9 +16,9 @@ pub fn all() -> Vec<CustomResourceDefinition> {
     let unseen = json!({ "observedGeneration": -1 });
     let pending = json!({ "observedGeneration": -1, "state": "Pending" });
     vec![
-        with_status_default(Webhook::crd(), unseen.clone()),
-        with_status_default(Campaign::crd(), unseen),
-        with_status_default(Coupon::crd(), pending),
+        with_status_default(Webhook::crd(), &unseen),
+        with_status_default(Campaign::crd(), &unseen),
+        with_status_default(Coupon::crd(), &pending),
     ]
 }
 
@@ -39,7 +39,7 @@ pub fn to_yaml(crd: &CustomResourceDefinition) -> Result<String, serde_saphyr::s
 /// The derive has no word for a default of the whole status: without it, an object that no
 /// controller has seen would count as current for kstatus, and a new Coupon would have no state to
 /// select it by.
-fn with_status_default(mut crd: CustomResourceDefinition, default: Value) -> CustomResourceDefinition {
+fn with_status_default(mut crd: CustomResourceDefinition, default: &Value) -> CustomResourceDefinition {
     for status in status_schemas(&mut crd.spec) {
         status.default = Some(JSON(default.clone()));
         status.nullable = None;

@@ -6,6 +6,9 @@ pub mod coupon;
 pub mod crds;
 pub mod webhook;
 
+#[cfg(test)]
+mod tests;
+
 /// The API group of all three kinds.
 pub const GROUP: &str = "coupon-operator.dev";
 

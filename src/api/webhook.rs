@@ -1,4 +1,5 @@
 //! Webhook: how to call CleverTap's Upload Events API, or any JSON API.
+#![allow(clippy::duplicated_attributes)] // each printcolumn repeats type_ and json_path
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -54,7 +55,7 @@ pub struct WebhookSpec {
         .message("url must begin with https:// (for CleverTap: https://<region>.api.clevertap.com/1/upload)"))]
     pub url: String,
 
-    /// Headers of each request, with values written here or taken from a Secret or `ConfigMap`.
+    /// Headers of each request, with values written here or taken from a Secret or ConfigMap.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub headers: Vec<Header>,
@@ -195,7 +196,7 @@ pub struct ValueSource {
     /// A key of a Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_key_ref: Option<KeyReference>,
-    /// A key of a `ConfigMap`.
+    /// A key of a ConfigMap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map_key_ref: Option<KeyReference>,
 }

@@ -46,7 +46,7 @@ pub struct Options {
     #[arg(long, env = "COUPON_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 
-    /// Which logs are written, such as info or coupon_operator=debug.
+    /// Which logs are written, such as info or `coupon_operator=debug`.
     #[arg(long, env = "COUPON_OPERATOR_LOG", default_value = "info")]
     log: String,
 }

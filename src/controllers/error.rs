@@ -36,14 +36,13 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Changed(_) => Class::Conflict,
-            Self::Deadline => Class::Transient,
             Self::Api(kube::Error::Api(status)) => match status.code {
                 409 => Class::Conflict,
                 429 => Class::Throttled,
                 400 | 401 | 403 | 404 | 405 | 413 | 422 => Class::Terminal,
                 _ => Class::Transient,
             },
-            Self::Api(_) => Class::Transient,
+            Self::Api(_) | Self::Deadline => Class::Transient,
         }
     }
 

@@ -297,6 +297,7 @@ where
     Ok(action)
 }
 
+#[allow(clippy::needless_pass_by_value)] // the controller's signature
 fn error_policy<K>(object: Arc<Guarded<K>>, error: &Error, context: Arc<Context>) -> Action
 where
     K: Resource<DynamicType = ()> + Clone,

@@ -22,7 +22,7 @@ pub enum AccountKey {
 pub struct CredentialDigest([u8; 32]);
 
 impl CredentialDigest {
-    /// The digest of an account together with the values taken from Secrets and `ConfigMaps`.
+    /// The digest of an account together with the values taken from Secrets and ConfigMaps.
     #[must_use]
     pub fn of(key: &[u8; 32], account: &AccountKey, values: &[(&str, &str)]) -> Self {
         // A key of any length will do for HMAC, so this cannot fail.

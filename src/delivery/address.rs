@@ -18,13 +18,16 @@ pub fn is_public(address: IpAddr) -> bool {
 /// The special-purpose blocks of IANA's IPv4 registry.
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
-    let shared_or_reserved = match (a, b, c) {
-        (0, ..) | (240..=255, ..) => true,
-        (100, 64..=127, _) => true,
-        (192, 0, 0 | 2) | (192, 88, 99) => true,
-        (198, 18..=19, _) | (198, 51, 100) | (203, 0, 113) => true,
-        _ => false,
-    };
+    let shared_or_reserved = matches!(
+        (a, b, c),
+        (0 | 240..=255, ..)
+            | (100, 64..=127, _)
+            | (192, 0, 0 | 2)
+            | (192, 88, 99)
+            | (198, 18..=19, _)
+            | (198, 51, 100)
+            | (203, 0, 113)
+    );
     !(shared_or_reserved
         || address.is_private()
         || address.is_loopback()
@@ -32,7 +35,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_multicast())
 }
 
-/// Only global unicast, 2000::/3, without its special blocks.
+/// Only global unicast, `2000::/3`, without its special blocks.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, ..] = address.segments();
     let global_unicast = a & 0xe000 == 0x2000;

@@ -151,7 +151,7 @@ fn sample(type_: ParameterType) -> ParameterValue {
     }
 }
 
-/// A header with the value of its Secret or `ConfigMap`.
+/// A header with the value of its Secret or ConfigMap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedHeader {
     name: String,

@@ -25,6 +25,15 @@ struct State {
     waiting: HashMap<Ticket, oneshot::Sender<()>>,
 }
 
+impl State {
+    fn grant(&mut self) {
+        for ticket in self.pacing.grant(Instant::now()) {
+            // A receiver that is gone has dropped its permit too, or will, which gives the place back.
+            self.waiting.remove(&ticket).map(|turn| turn.send(()));
+        }
+    }
+}
+
 impl Default for Pacer {
     fn default() -> Self {
         Self { state: Mutex::default(), pauses: watch::Sender::new(0), timer: Notify::new() }
@@ -83,20 +92,13 @@ impl Pacer {
                 None => changed.await,
             }
             let mut state = self.lock();
-            self.grant_now(&mut state);
+            state.grant();
         }
     }
 
     fn grant(&self, state: &mut State) {
-        self.grant_now(state);
+        state.grant();
         self.timer.notify_one();
-    }
-
-    fn grant_now(&self, state: &mut State) {
-        for ticket in state.pacing.grant(Instant::now()) {
-            // A receiver that is gone has dropped its permit too, or will, which gives the place back.
-            state.waiting.remove(&ticket).map(|turn| turn.send(()));
-        }
     }
 
     fn finish(&self, ticket: Ticket, lesson: Lesson, message: &str) {

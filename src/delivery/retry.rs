@@ -26,10 +26,11 @@ pub fn backoff(attempt: i32, retry_after: Option<Duration>) -> Duration {
 pub fn parse_retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
     const MOST: Duration = Duration::from_secs(86_400);
     let text = text.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => (DateTime::parse_from_rfc2822(text).ok()?.with_timezone(&Utc) - now).to_std().unwrap_or_default(),
-    };
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds).min(MOST));
+    }
+    let date = DateTime::parse_from_rfc2822(text).ok()?.with_timezone(&Utc);
+    let wait = date.signed_duration_since(now).to_std().unwrap_or_default();
     Some(wait.min(MOST))
 }
 

@@ -31,6 +31,7 @@ pub struct PreparedEffects {
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances<'a> {
     pub campaign: &'a str,
+    pub campaign_uid: &'a str,
     pub campaign_attributes: &'a BTreeMap<String, Value>,
     pub rule: &'a str,
     pub occurrence: &'a str,
@@ -74,6 +75,7 @@ pub fn coupon(
     let create = &effects.create;
     let mut spec = CouponSpec {
         campaign: Some(circumstances.campaign.to_owned()),
+        campaign_uid: Some(circumstances.campaign_uid.to_owned()),
         rule: Some(circumstances.rule.to_owned()),
         occurrence: Some(circumstances.occurrence.to_owned()),
         window: Some(circumstances.window),
@@ -166,6 +168,7 @@ mod tests {
     fn drafted(binding: &str) -> Result<CouponSpec, Ineligible> {
         let circumstances = Circumstances {
             campaign: "new-year",
+            campaign_uid: "uid",
             campaign_attributes: &BTreeMap::new(),
             rule: "r",
             occurrence: "20230101",

@@ -14,6 +14,7 @@ pub struct Entry {
     pub occurrence: String,
     pub window: Window,
     pub issued_at: Option<DateTime<Utc>>,
+    pub campaign_uid: Option<String>,
     pub state: CouponState,
 }
 
@@ -26,6 +27,7 @@ impl Entry {
             occurrence: coupon.spec.occurrence.clone()?,
             window: coupon.spec.window.unwrap_or_default(),
             issued_at: coupon.spec.issued_at,
+            campaign_uid: coupon.spec.campaign_uid.clone(),
             state: coupon.status.as_ref().map(|s| s.state).unwrap_or_default(),
         })
     }
@@ -75,13 +77,13 @@ impl Ledger {
             .map(|e| (e.occurrence.as_str(), e.window))
     }
 
-    /// How the Coupons of a key stand. Those issued before `campaign_since` were issued by an earlier
-    /// Campaign of the same name.
+    /// How the Coupons of a key stand. Those with another uid than the Campaign's were issued by an
+    /// earlier Campaign of the same name.
     #[must_use]
-    pub fn tally(&self, key: &str, campaign_since: Option<DateTime<Utc>>) -> Tally {
+    pub fn tally(&self, key: &str, campaign_uid: &str) -> Tally {
         let mut tally = Tally::default();
         for entry in self.entries.iter().filter(|e| e.occurrence == key) {
-            tally.count(entry, campaign_since);
+            tally.count(entry, campaign_uid);
         }
         tally
     }
@@ -100,8 +102,8 @@ impl Ledger {
 }
 
 impl Tally {
-    fn count(&mut self, entry: &Entry, campaign_since: Option<DateTime<Utc>>) {
-        let earlier = campaign_since.is_some_and(|since| entry.issued_at.is_some_and(|issued| issued < since));
+    fn count(&mut self, entry: &Entry, campaign_uid: &str) {
+        let earlier = entry.campaign_uid.as_deref().is_some_and(|uid| uid != campaign_uid);
         self.issued = self.issued.saturating_add(1);
         self.by_earlier_campaign = self.by_earlier_campaign.saturating_add(i64::from(earlier));
         let place = match entry.state {
@@ -135,7 +137,14 @@ mod tests {
     }
 
     fn entry(recipient: &str, key: &str, window: Window, state: CouponState) -> Entry {
-        Entry { recipient: recipient.into(), occurrence: key.into(), window, issued_at: window.start_time, state }
+        Entry {
+            recipient: recipient.into(),
+            occurrence: key.into(),
+            window,
+            issued_at: window.start_time,
+            campaign_uid: Some("uid".into()),
+            state,
+        }
     }
 
     fn ledger() -> Ledger {
@@ -163,17 +172,16 @@ mod tests {
 
     #[test]
     fn a_tally_counts_each_state_in_its_place() {
-        let since = DateTime::from_timestamp(10, 0);
-        assert_eq!(ledger().tally("early", since), Tally { issued: 2, delivered: 1, failed: 1, ..Tally::default() });
-        let earlier = ledger().tally("early", DateTime::from_timestamp(11, 0));
+        assert_eq!(ledger().tally("early", "uid"), Tally { issued: 2, delivered: 1, failed: 1, ..Tally::default() });
+        let earlier = ledger().tally("early", "another");
         assert_eq!(earlier.by_earlier_campaign, 2);
-        assert!(ledger().tally("later", since).is_settled());
+        assert!(ledger().tally("later", "uid").is_settled());
     }
 
     #[test]
     fn a_shortage_is_measured_against_what_status_remembers() {
         let remembered = OccurrenceStatus { issued: 3, accepted_missing: 1, ..OccurrenceStatus::default() };
-        assert_eq!(missing(&remembered, ledger().tally("early", None)), 2);
-        assert_eq!(missing(&OccurrenceStatus::default(), ledger().tally("early", None)), 0);
+        assert_eq!(missing(&remembered, ledger().tally("early", "uid")), 2);
+        assert_eq!(missing(&OccurrenceStatus::default(), ledger().tally("early", "uid")), 0);
     }
 }

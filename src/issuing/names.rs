@@ -31,7 +31,8 @@ fn hash(grant: Grant<'_>) -> String {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
     }
-    hasher.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    let digest = hex::encode(hasher.finalize());
+    digest.get(..32).unwrap_or(&digest).to_owned()
 }
 
 #[cfg(test)]

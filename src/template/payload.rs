@@ -223,7 +223,7 @@ mod tests {
                 .starts_with("line 1, column 3: a placeholder cannot stand in an object's key")
         );
         assert!(problem(r#"{"k-${$Text}-x" : 1}"#).contains("object's key"));
-        assert!(problem(r#"{${$Text}: 1}"#).contains("not JSON"));
+        assert!(problem(r"{${$Text}: 1}").contains("not JSON"));
         assert!(problem(r#"{"a": 1${$Count}}"#).contains("not JSON"));
         assert!(problem(r#"{"a": -${$Count}}"#).contains("not JSON"));
         assert!(problem(r#"{"a": ${$Count}${$Count}}"#).contains("not JSON"));

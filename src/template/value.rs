@@ -156,3 +156,34 @@ fn kind(value: &Value) -> &'static str {
         Value::Object(_) => "an object",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn number() -> impl Strategy<Value = Number> {
+        prop_oneof![any::<i64>().prop_map(Number::from), any::<f64>().prop_filter_map("finite", Number::from_f64)]
+    }
+
+    fn any_value() -> impl Strategy<Value = (ParameterType, ParameterValue)> {
+        prop_oneof![
+            "(?s).*".prop_map(|text| (ParameterType::String, ParameterValue::String(text))),
+            any::<bool>().prop_map(|b| (ParameterType::Boolean, ParameterValue::Boolean(b))),
+            number().prop_map(|n| (ParameterType::Number, ParameterValue::Number(n))),
+            Just((ParameterType::Time, ParameterValue::Time("2023-01-01T09:00:00+01:00".into()))),
+            prop::collection::vec("(?s).*", 0..5)
+                .prop_map(|l| (ParameterType::StringList, ParameterValue::StringList(l))),
+            prop::collection::vec(number(), 0..5)
+                .prop_map(|l| (ParameterType::NumberList, ParameterValue::NumberList(l))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn i3_a_frozen_value_reads_back_equal((type_, value) in any_value()) {
+            prop_assert_eq!(ParameterValue::from_cell(type_, &value.to_cell()), Ok(value));
+        }
+    }
+}

@@ -25,7 +25,7 @@ fn attempts(coupon: &Coupon) -> i64 {
 }
 
 /// A Webhook with some fields of its spec changed.
-fn webhook_with(changes: Value) -> Value {
+fn webhook_with(changes: &Value) -> Value {
     let mut webhook = webhook();
     for (field, value) in changes.as_object().unwrap() {
         webhook["spec"][field] = value.clone();
@@ -162,7 +162,7 @@ async fn i5_an_unknown_outcome_is_sent_again_under_retry_and_held_under_hold() {
         let _operator = world.operator();
         world.stand_in.inject(fault.clone());
         world.apply_secret(CANARY).await;
-        world.apply::<Webhook>(webhook_with(json!({ "onUnknown": policy, "timeoutSeconds": 2 }))).await.unwrap();
+        world.apply::<Webhook>(webhook_with(&json!({ "onUnknown": policy, "timeoutSeconds": 2 }))).await.unwrap();
         world.apply::<Campaign>(campaign(1)).await.unwrap();
         let expected = if policy == "Hold" { "Held" } else { "Delivered" };
         let coupon = world.until_coupons(expected, |c| c.len() == 1 && state(&c[0]) == expected).await.remove(0);
@@ -184,7 +184,7 @@ async fn a_refused_endpoint_stops_until_it_is_edited() {
     let world = World::new().await;
     let _operator = world.operator();
     world.apply_secret(CANARY).await;
-    let wrong = webhook_with(json!({ "url": "https://eu1.api.clevertap.com/1/uploads" }));
+    let wrong = webhook_with(&json!({ "url": "https://eu1.api.clevertap.com/1/uploads" }));
     world.apply::<Webhook>(wrong).await.unwrap();
     world.apply::<Campaign>(campaign(5)).await.unwrap();
     world
@@ -201,7 +201,7 @@ async fn a_host_that_the_rehearsal_does_not_name_is_never_dialled() {
     let world = World::new().await;
     let _operator = world.operator();
     world.apply_secret(CANARY).await;
-    world.apply::<Webhook>(webhook_with(json!({ "url": "https://in1.api.clevertap.com/1/upload" }))).await.unwrap();
+    world.apply::<Webhook>(webhook_with(&json!({ "url": "https://in1.api.clevertap.com/1/upload" }))).await.unwrap();
     world.apply::<Campaign>(campaign(1)).await.unwrap();
     let refused = world
         .until::<Webhook>("send-clevertap-email", "refused", |w| said(&json!(w), "Stalled").0 == "AddressRefused")
@@ -216,7 +216,7 @@ async fn a_deadline_that_passed_expires_the_coupon() {
     let _operator = world.operator();
     world.stand_in.set_lasting_fault(Some(Fault::status(408)));
     world.apply_secret(CANARY).await;
-    world.apply::<Webhook>(webhook_with(json!({ "deadlineSeconds": 2 }))).await.unwrap();
+    world.apply::<Webhook>(webhook_with(&json!({ "deadlineSeconds": 2 }))).await.unwrap();
     world.apply::<Campaign>(campaign(1)).await.unwrap();
     let coupon = world.until_coupons("Expired", |c| c.len() == 1 && state(&c[0]) == "Expired").await.remove(0);
     assert!(said(&json!(coupon), "Ready").1.contains("deadlineSeconds"));
@@ -269,10 +269,7 @@ async fn a_coupon_costs_one_create_and_two_writes_of_status() {
     world.apply::<Campaign>(campaign(2)).await.unwrap();
     let mut writes = Vec::new();
     while let Some(Ok(change)) = changes.next().await {
-        let coupon = match change {
-            WatchEvent::Added(coupon) | WatchEvent::Modified(coupon) => coupon,
-            _ => continue,
-        };
+        let (WatchEvent::Added(coupon) | WatchEvent::Modified(coupon)) = change else { continue };
         writes.push(state(&coupon));
         if state(&coupon) == "Delivered" {
             break;

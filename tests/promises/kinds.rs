@@ -1,1 +1,306 @@
+//! Bad manifests are refused by the API server, with a message that names the field and says what to
+//! write instead.
 
+use coupon_operator::api::campaign::Campaign;
+use coupon_operator::api::coupon::Coupon;
+use coupon_operator::api::webhook::Webhook;
+use kube::api::{Patch, PatchParams};
+use kube::{Resource, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::world::{World, campaign, webhook};
+
+/// What the API server says of an object; empty if it takes it.
+async fn refusal<K>(world: &World, object: Value) -> String
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+{
+    match world.apply::<K>(object).await {
+        Ok(_) => String::new(),
+        Err(kube::Error::Api(status)) => status.message,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn set(mut object: Value, pointer: &str, value: Value) -> Value {
+    let (parent, field) = pointer.rsplit_once('/').unwrap();
+    let parent = object.pointer_mut(parent).unwrap();
+    match parent {
+        Value::Array(items) => {
+            let index: usize = field.parse().unwrap();
+            items.truncate(index);
+            items.push(value);
+        }
+        other => other[field] = value,
+    }
+    object
+}
+
+fn effect(i: usize) -> Value {
+    campaign(1)["spec"]["rules"][0]["effects"][i].clone()
+}
+
+#[tokio::test]
+async fn bad_webhooks_are_refused_with_what_to_write_instead() {
+    let world = World::new().await;
+    let secret = json!({ "secretKeyRef": { "name": "s", "key": "k" } });
+    let cases: Vec<(&str, Value, &str, &str)> = vec![
+        ("/spec/url", json!("http://a.example/"), "spec.url", "url must begin with https://"),
+        ("/spec/method", json!("GET"), "spec", "responseFormat CleverTap needs method POST and a payload"),
+        ("/spec/method", json!("FETCH"), "spec.method", "\"POST\""),
+        ("/spec/responseFormat", json!("Clevertap"), "spec.responseFormat", "\"CleverTap\""),
+        ("/spec/timeoutSeconds", json!(0), "spec.timeoutSeconds", "greater than or equal to 1"),
+        ("/spec/timeoutSeconds", json!(301), "spec.timeoutSeconds", "less than or equal to 300"),
+        ("/spec/maxInFlight", json!(0), "spec.maxInFlight", "greater than or equal to 1"),
+        ("/spec/deadlineSeconds", json!(-1), "spec.deadlineSeconds", "greater than or equal to 1"),
+        ("/spec/onUnknown", json!("Drop"), "spec.onUnknown", "\"Retry\", \"Hold\""),
+        (
+            "/spec/parameters/0",
+            json!({ "name": "Coupon Code", "type": "String" }),
+            "spec.parameters",
+            "a parameter's name is a letter followed by",
+        ),
+        ("/spec/parameters/0", json!({ "name": "A", "type": "Text" }), "spec.parameters[0].type", "\"String\""),
+        ("/spec/headers/0", json!({ "name": "X" }), "spec.headers[0]", "either value or valueFrom"),
+        (
+            "/spec/headers/0",
+            json!({ "name": "X", "value": "a", "valueFrom": secret.clone() }),
+            "spec.headers[0]",
+            "either value or valueFrom",
+        ),
+        (
+            "/spec/headers/0",
+            json!({ "name": "X", "valueFrom": {} }),
+            "spec.headers[0].valueFrom",
+            "either secretKeyRef or configMapKeyRef",
+        ),
+        (
+            "/spec/headers/0",
+            json!({ "name": "Host", "value": "a" }),
+            "spec.headers[0].name",
+            "belongs to the HTTP client",
+        ),
+        (
+            "/spec/headers/0",
+            json!({ "name": "a b", "value": "a" }),
+            "spec.headers[0].name",
+            "letters, digits and - only",
+        ),
+        (
+            "/spec/headers/0",
+            json!({ "name": "X", "valueFrom": { "secretKeyRef": { "name": "s" } } }),
+            "secretKeyRef.key",
+            "Required",
+        ),
+        ("/spec/unknownField", json!(1), "unknownField", "field not declared in schema"),
+    ];
+    for (pointer, value, field, words) in cases {
+        let said = refusal::<Webhook>(&world, set(webhook(), pointer, value.clone())).await;
+        println!("Webhook {pointer} = {value}\n    {said}");
+        assert!(said.contains(field) && said.contains(words), "{pointer} = {value}: {said:?}");
+    }
+    let plain_get = json!({ "metadata": { "name": "g" }, "spec": { "url": "https://a.example/", "method": "GET", "payload": "{}" } });
+    assert!(refusal::<Webhook>(&world, plain_get).await.contains("a GET request carries no payload"));
+    assert_eq!(refusal::<Webhook>(&world, webhook()).await, "");
+}
+
+#[tokio::test]
+#[allow(clippy::too_many_lines)] // a table
+async fn bad_campaigns_are_refused_with_what_to_write_instead() {
+    let world = World::new().await;
+    let (create, send) = (effect(0), effect(1));
+    let rule = "spec.rules[0]";
+    let cases: Vec<(&str, Value, String, &str)> = vec![
+        ("/metadata/name", json!("new.year"), String::new(), "metadata.name must be a DNS label"),
+        ("/metadata/name", json!("a".repeat(64)), String::new(), "metadata.name must be a DNS label"),
+        ("/spec/timeZone", json!("Europe Berlin"), "spec.timeZone".into(), "IANA name, for example Europe/Berlin"),
+        ("/spec/rules", json!([]), "spec.rules".into(), "at least 1"),
+        ("/spec/rules/0/name", json!("On 1 January"), format!("{rule}.name"), "a rule's name is a DNS label"),
+        (
+            "/spec/rules/0/schedules/0/onDates",
+            json!(["1.1.2023"]),
+            format!("{rule}.schedules[0].onDates"),
+            "YYYY-MM-DD, for example 2023-01-01",
+        ),
+        ("/spec/rules/0/schedules/0/onDates", json!([]), format!("{rule}.schedules[0].onDates"), "at least 1"),
+        (
+            "/spec/rules/0/effects",
+            json!([send, create]),
+            format!("{rule}.effects"),
+            "begin with exactly one createCoupon",
+        ),
+        (
+            "/spec/rules/0/effects",
+            json!([create, create, send]),
+            format!("{rule}.effects"),
+            "begin with exactly one createCoupon",
+        ),
+        (
+            "/spec/rules/0/effects",
+            json!([create, {}]),
+            format!("{rule}.effects"),
+            "each effect is either createCoupon or sendWebhook",
+        ),
+        (
+            "/spec/rules/0/effects",
+            json!([create, send, send]),
+            format!("{rule}.effects"),
+            "two sendWebhook effects have the same name",
+        ),
+        (
+            "/spec/rules/0/effects/0/createCoupon/pattern",
+            json!("SUMMER"),
+            "createCoupon.pattern".into(),
+            "at least one #",
+        ),
+        (
+            "/spec/rules/0/effects/0/createCoupon/pattern",
+            json!("A ##"),
+            "createCoupon.pattern".into(),
+            "letters, digits and . _ % + @ - only",
+        ),
+        (
+            "/spec/rules/0/effects/0/createCoupon/characters",
+            json!("A#"),
+            "createCoupon.characters".into(),
+            "letters, digits and . _ % + @ - only",
+        ),
+        (
+            "/spec/rules/0/effects/0/createCoupon/redemptionLimit",
+            json!(-1),
+            "redemptionLimit".into(),
+            "greater than or equal to 0",
+        ),
+        (
+            "/spec/rules/0/effects/0/createCoupon/redemptionLimit",
+            json!(1_000_000),
+            "redemptionLimit".into(),
+            "less than or equal to 999999",
+        ),
+        (
+            "/spec/rules/0/effects/0/createCoupon/recipient",
+            json!("Everybody"),
+            "recipient".into(),
+            "\"CurrentCustomer\"",
+        ),
+        (
+            "/spec/rules/0/effects/0/createCoupon",
+            json!({ "expiryTime": "2024-01-01T00:00:00Z", "validForSeconds": 1 }),
+            "createCoupon".into(),
+            "expiryTime or validForSeconds, not both",
+        ),
+        (
+            "/spec/rules/0/effects/0/createCoupon",
+            json!({ "startTime": "2024-01-01T00:00:00Z", "validAfterSeconds": 1 }),
+            "createCoupon".into(),
+            "startTime or validAfterSeconds, not both",
+        ),
+        (
+            "/spec/rules/0/effects/1/sendWebhook/name",
+            json!("Tell CleverTap"),
+            "sendWebhook.name".into(),
+            "a delivery's name holds lower-case letters",
+        ),
+        (
+            "/spec/audience/profiles",
+            json!([{ "integrationId": "  " }]),
+            "spec.audience.profiles[0].integrationId".into(),
+            "must not be empty",
+        ),
+        ("/spec/audience/profiles", json!([{ "attributes": {} }]), "integrationId".into(), "Required"),
+        (
+            "/spec/audience/profiles",
+            json!(vec![json!({ "integrationId": "x" }); 1001]),
+            "spec.audience.profiles".into(),
+            "at most 1000",
+        ),
+        ("/spec/startTime", json!("tomorrow"), "spec.startTime".into(), "date-time"),
+        ("/spec/suspended", json!(true), "suspended".into(), "field not declared in schema"),
+    ];
+    for (pointer, value, field, words) in cases {
+        let said = refusal::<Campaign>(&world, set(campaign(1), pointer, value.clone())).await;
+        let shown: String = value.to_string().chars().take(80).collect();
+        println!("Campaign {pointer} = {shown}\n    {}", said.chars().take(300).collect::<String>());
+        assert!(said.contains(&field) && said.contains(words), "{pointer} = {shown}: {said:?}");
+    }
+    let mut ends_first = campaign(1);
+    ends_first["spec"]["startTime"] = "2023-01-02T00:00:00Z".into();
+    ends_first["spec"]["endTime"] = "2023-01-01T00:00:00Z".into();
+    assert!(refusal::<Campaign>(&world, ends_first).await.contains("endTime must be after startTime"));
+    assert_eq!(refusal::<Campaign>(&world, campaign(1)).await, "");
+}
+
+fn coupon() -> Value {
+    json!({ "metadata": { "name": "c" }, "spec": { "recipient": "r", "code": "C", "deliveries": [{ "name": "d", "webhookRef": { "name": "w" }, "parameters": { "P": "v" } }] } })
+}
+
+#[tokio::test]
+async fn bad_coupons_are_refused_and_their_spec_never_changes() {
+    let world = World::new().await;
+    let partly = set(coupon(), "/spec/campaign", json!("new-year"));
+    assert!(refusal::<Coupon>(&world, partly).await.contains("leave them all out of a Coupon written by hand"));
+    assert!(refusal::<Coupon>(&world, set(coupon(), "/spec/deliveries", json!([]))).await.contains("spec.deliveries"));
+    let created = world.apply::<Coupon>(coupon()).await.unwrap();
+    assert_eq!(
+        json!(created)["status"],
+        json!({ "observedGeneration": -1, "state": "Pending" }),
+        "before any controller saw it"
+    );
+    for (pointer, value) in [
+        ("/spec/code", json!("D")),
+        ("/spec/recipient", json!("s")),
+        ("/spec/redemptionLimit", json!(5)),
+        ("/spec/deliveries/0/parameters/P", json!("w")),
+        ("/spec/attributes", json!({ "a": "b" })),
+    ] {
+        let said = refusal::<Coupon>(&world, set(coupon(), pointer, value)).await;
+        assert!(said.contains("a Coupon's spec never changes"), "{pointer}: {said:?}");
+    }
+    // Nor can it be taken away.
+    let gone = json!({ "spec": null });
+    let patched = world.api::<Coupon>().patch("c", &PatchParams::default(), &Patch::Merge(gone)).await;
+    assert!(patched.unwrap_err().to_string().contains("spec"));
+    assert_eq!(world.api::<Coupon>().get("c").await.unwrap().name_any(), "c");
+}
+
+#[tokio::test]
+async fn kubectl_get_shows_what_a_person_wants_to_know() {
+    let world = World::new().await;
+    let _operator = world.operator();
+    world.apply_scenario(1).await;
+    let delivered = world.until_delivered(1).await.remove(0);
+    world.until_campaign_delivered(1).await;
+    for (plural, expected) in [
+        ("webhooks", vec!["send-clevertap-email", "Send CleverTap Email", "CleverTap", "True", "Accepted"]),
+        ("campaigns", vec!["new-year", "New Year", "True", "Open", "1", "1"]),
+        (
+            "coupons",
+            vec![
+                delivered.metadata.name.as_deref().unwrap(),
+                "new-year",
+                "customer-1",
+                &delivered.spec.code,
+                "Delivered",
+                "1/1",
+            ],
+        ),
+    ] {
+        let path = format!("/apis/coupon-operator.dev/v1alpha1/namespaces/{}/{plural}", world.namespace);
+        let request = http::Request::get(path).header("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
+        let table: Value =
+            serde_json::from_str(&world.client.request_text(request.body(Vec::new()).unwrap()).await.unwrap()).unwrap();
+        let columns = table["columnDefinitions"].as_array().unwrap();
+        let cells = table["rows"][0]["cells"].as_array().unwrap();
+        let shown: Vec<String> = cells
+            .iter()
+            .zip(columns)
+            .filter(|(_, column)| column["priority"] == 0)
+            .map(|(cell, _)| cell.as_str().map_or_else(|| cell.to_string(), str::to_owned))
+            .take(expected.len())
+            .collect();
+        assert_eq!(shown, expected);
+    }
+}

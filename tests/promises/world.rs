@@ -209,7 +209,9 @@ impl World {
         };
         match tokio::time::timeout(LONG, looked).await {
             Ok(coupons) => coupons,
-            Err(_) => panic!("not within {LONG:?}: {what}\n{:#?}\n{}", self.coupons().await, self.operator_logs()),
+            Err(_elapsed) => {
+                panic!("not within {LONG:?}: {what}\n{:#?}\n{}", self.coupons().await, self.operator_logs())
+            }
         }
     }
 

@@ -45,7 +45,7 @@ async fn passes(fetched: &Fetched, plan: &Plan, context: &Arc<Context>, applied:
         applied.again |= done.again;
     }
     for Count { rule, key } in &plan.count {
-        let tally = pass.ledger(rule).await?.tally(key, pass.campaign_since());
+        let tally = pass.ledger(rule).await?.tally(key, pass.campaign_uid());
         if let Some(occurrence) = applied.occurrences.iter_mut().find(|o| o.rule == *rule && o.key == *key) {
             pass::write_tally(occurrence, tally);
         }

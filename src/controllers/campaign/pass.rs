@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::SubsecRound;
 use futures::stream::{self, StreamExt};
 use kube::api::{ListParams, PostParams};
 use kube::core::{DeserializeGuard, ObjectMeta};
@@ -59,7 +59,7 @@ impl Pass<'_> {
             // Whatever another process wrote before this one opened the occurrence is in this reading.
             ledger = self.ledger(&issue.rule.name).await?;
         }
-        let tally = ledger.tally(&occurrence.key, self.campaign_since());
+        let tally = ledger.tally(&occurrence.key, self.campaign_uid());
         let missing = missing(&occurrence, tally);
         let accepted = issue.accepted_missing.max(occurrence.accepted_missing);
         if missing > accepted {
@@ -80,7 +80,7 @@ impl Pass<'_> {
             key,
             window,
             shape: Shape::Single,
-            campaign_uid: self.fetched.campaign.uid().unwrap_or_default(),
+            campaign_uid: self.campaign_uid().to_owned(),
             ..OccurrenceStatus::default()
         }
     }
@@ -115,11 +115,9 @@ impl Pass<'_> {
         Ok(Ledger::new(entries))
     }
 
-    /// Coupons issued before it belong to an earlier Campaign of the same name.
-    pub fn campaign_since(&self) -> Option<DateTime<Utc>> {
-        let created = self.fetched.campaign.creation_timestamp()?;
-        DateTime::from_timestamp(created.0.as_second(), 0)
-            .map(|created| self.context.clock.at(created).trunc_subsecs(0))
+    /// Coupons with another uid belong to an earlier Campaign of the same name.
+    pub fn campaign_uid(&self) -> &str {
+        self.fetched.campaign.metadata.uid.as_deref().unwrap_or_default()
     }
 
     async fn each_coupon(&self, mut params: ListParams, mut look: impl FnMut(&Coupon)) -> Result<(), Error> {
@@ -144,7 +142,7 @@ impl Pass<'_> {
         let mut done = Done::default();
         match self.drafts(issue, &occurrence, &wanted).await? {
             Err(error) => {
-                done.stopped = Some((reason::KEYSPACE_TOO_SMALL, format!("rule {}: {error}", issue.rule.name)))
+                done.stopped = Some((reason::KEYSPACE_TOO_SMALL, format!("rule {}: {error}", issue.rule.name)));
             }
             Ok((drafts, ineligible)) => {
                 occurrence.ineligible = ineligible;
@@ -160,7 +158,7 @@ impl Pass<'_> {
                 }
             }
         }
-        let tally = ledger.tally(&occurrence.key, self.campaign_since());
+        let tally = ledger.tally(&occurrence.key, self.campaign_uid());
         write_tally(&mut occurrence, tally);
         done.occurrence = Some(occurrence);
         Ok(done)
@@ -183,6 +181,7 @@ impl Pass<'_> {
         };
         let circumstances = Circumstances {
             campaign: &self.fetched.name,
+            campaign_uid: self.campaign_uid(),
             campaign_attributes: &self.fetched.campaign.spec.attributes,
             rule: &issue.rule.name,
             occurrence: &occurrence.key,

@@ -164,7 +164,7 @@ pub fn wake(plan: &Plan, applied: &Applied, now: DateTime<Utc>) -> Duration {
     if applied.again {
         return Duration::from_millis(50);
     }
-    let boundary = plan.next_boundary.and_then(|boundary| (boundary - now).to_std().ok());
+    let boundary = plan.next_boundary.and_then(|boundary| boundary.signed_duration_since(now).to_std().ok());
     boundary.into_iter().chain(plan.later).fold(LONGEST_SLEEP, Duration::min)
 }
 

@@ -78,14 +78,19 @@ pub fn run(at: &Circumstances<'_>) -> Plan {
 }
 
 fn was_restored(at: &Circumstances<'_>) -> bool {
-    at.coupon.spec.issued_at.zip(at.created).is_some_and(|(issued, created)| issued + RESTORED_AFTER < created)
+    at.coupon
+        .spec
+        .issued_at
+        .zip(at.created)
+        .is_some_and(|(issued, created)| created.signed_duration_since(issued) > RESTORED_AFTER)
 }
 
 /// What to do of an attempt without an outcome; none if there is no such attempt.
 fn on_its_way(at: &Circumstances<'_>, delivery: &Delivery, status: &DeliveryStatus) -> Option<Plan> {
     let attempt = status.last_attempt.as_ref().filter(|a| a.outcome.is_none())?;
-    let lost_at = attempt.start_time + attempt_timeout(at, delivery) + SENDER_GRACE;
-    Some(match (lost_at - at.now).to_std() {
+    let longest = attempt_timeout(at, delivery).checked_add(&SENDER_GRACE).unwrap_or(SENDER_GRACE);
+    let left = longest.checked_sub(&at.now.signed_duration_since(attempt.start_time)).unwrap_or_default();
+    Some(match left.to_std() {
         Ok(left) if !left.is_zero() => Plan::Wait(left),
         _ => Plan::SenderLost { delivery: delivery.name.clone(), attempt: attempt.number },
     })
@@ -114,7 +119,7 @@ fn next_attempt(at: &Circumstances<'_>, delivery: &Delivery, status: &DeliverySt
     if endpoint.spec.suspend {
         return Plan::Nothing;
     }
-    match status.next_attempt_time.and_then(|next| (next - at.now).to_std().ok()) {
+    match status.next_attempt_time.and_then(|next| next.signed_duration_since(at.now).to_std().ok()) {
         Some(left) if !left.is_zero() => Plan::Wait(left),
         _ => Plan::Send(delivery.name.clone()),
     }

@@ -122,8 +122,8 @@ fn find<'a>(status: &'a mut CouponStatus, delivery: &str) -> Option<&'a mut Deli
 
 /// Derives the Coupon's own state, summary and conditions from its deliveries.
 fn finished(mut status: CouponStatus, coupon: &Coupon, why: Option<(&str, &str)>, now: DateTime<Utc>) -> CouponStatus {
-    let states: Vec<CouponState> = status.deliveries.iter().map(|d| d.state).collect();
-    status.state = overall(&states);
+    let of_deliveries: Vec<CouponState> = status.deliveries.iter().map(|d| d.state).collect();
+    status.state = overall(&of_deliveries);
     if status.state.is_settled() {
         // A later webhook of a chain is not sent when an earlier one did not take the record.
         for delivery in status.deliveries.iter_mut().filter(|d| d.state == CouponState::Pending) {

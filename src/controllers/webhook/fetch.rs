@@ -1,4 +1,4 @@
-//! Fetches what a Webhook names: the keys of Secrets and `ConfigMaps`, one GET for each object.
+//! Fetches what a Webhook names: the keys of Secrets and ConfigMaps, one GET for each object.
 
 use std::collections::BTreeMap;
 

@@ -8,7 +8,7 @@ use crate::api::webhook::{Header, WebhookSpec};
 use crate::delivery::endpoint::{ResolvedHeader, SpecError, Templates};
 use crate::delivery::secret::Redacted;
 
-/// A key of a Secret or `ConfigMap` in the Webhook's namespace.
+/// A key of a Secret or ConfigMap in the Webhook's namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reference {
     Secret { name: String, key: String },

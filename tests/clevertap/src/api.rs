@@ -43,9 +43,10 @@ pub fn upload(store: &mut Store, head: &Head, body: &[u8], number: u64, fault: O
     let mut refused = Vec::new();
     for (i, record) in sent.iter().enumerate() {
         let place = i + 1;
-        let read = match failing.contains(&place) {
-            true => Err(Refusal { code: 555, message: "Server error".into() }),
-            false => records::read(record, &store.config),
+        let read = if failing.contains(&place) {
+            Err(Refusal { code: 555, message: "Server error".into() })
+        } else {
+            records::read(record, &store.config)
         };
         match read {
             Err(refusal) => refused.push((place, refusal, record.clone())),

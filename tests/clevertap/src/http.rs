@@ -70,7 +70,7 @@ pub async fn write_answer(stream: &mut (impl AsyncWrite + Unpin), answer: &Answe
         answer.body.len()
     );
     for (name, value) in &answer.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head.extend([name, ": ", value, "\r\n"]);
     }
     head.push_str("\r\n");
     let end = if short { answer.body.len() / 2 } else { answer.body.len() };

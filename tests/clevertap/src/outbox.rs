@@ -69,7 +69,7 @@ async fn page(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     store.emails.iter().for_each(|email| html.push_str(&email_html(email)));
     html.push_str(&events_html(&store.events, &store.duplicates()));
     html.push_str("<h2>Requests</h2>");
-    redacted(&store).iter().for_each(|request| html.push_str(&request_html(request)));
+    html.extend(redacted(&store).iter().map(request_html));
     Html(html)
 }
 

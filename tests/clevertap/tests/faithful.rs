@@ -323,9 +323,9 @@ async fn profiles_are_exported_page_by_page() {
     let begin = bench
         .request("POST", HOST, "/1/profiles.json?batch_size=2")
         .body(r#"{"event_name":"App Launched","from":20230101,"to":20230102}"#);
-    let begun: Value = begin.send().await.unwrap().json().await.unwrap();
+    let export: Value = begin.send().await.unwrap().json().await.unwrap();
     bench.stand_in.set_not_ready(1);
-    let (mut cursor, mut seen, mut waited) = (begun["cursor"].as_str().map(str::to_owned), Vec::new(), 0);
+    let (mut cursor, mut seen, mut waited) = (export["cursor"].as_str().map(str::to_owned), Vec::new(), 0);
     while let Some(at) = cursor {
         // The cursor arrives URL-encoded: it is used as it is.
         let page: Value = bench

@@ -25,20 +25,20 @@ async fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         Ok(terminate) => terminate,
-        Err(error) => return failed(&error.into()),
+        Err(error) => return failed(&error),
     };
     // Dropping the demo stops and removes everything that it started.
     tokio::select! {
         result = demo() => match result {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => failed(&error),
+            Err(error) => failed(error.as_ref()),
         },
         _ = tokio::signal::ctrl_c() => stopped(),
         _ = terminate.recv() => stopped(),
     }
 }
 
-fn failed(error: &Box<dyn Error + Send + Sync>) -> ExitCode {
+fn failed(error: &(dyn Error + Send + Sync)) -> ExitCode {
     eprintln!("demo: {error}");
     ExitCode::FAILURE
 }

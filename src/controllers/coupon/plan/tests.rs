@@ -1,1 +1,163 @@
+use serde_json::{Value, json};
 
+use super::*;
+use crate::api::coupon::{AttemptOutcome, CouponStatus};
+use crate::delivery::endpoint::Templates;
+
+const DELIVERY: &str = "tell";
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_672_531_200 + seconds, 0).unwrap()
+}
+
+fn coupon(status: Option<CouponStatus>) -> Coupon {
+    let spec = json!({
+        "campaign": "c", "rule": "r", "occurrence": "20230101", "issuedAt": at(0), "recipient": "x", "code": "X",
+        "deliveries": [{ "name": DELIVERY, "webhookRef": { "name": "w" }, "parameters": { "P": "v" } }],
+    });
+    let mut coupon = Coupon::new("x", serde_json::from_value(spec).unwrap());
+    coupon.status = status;
+    coupon
+}
+
+fn endpoints(changes: Value) -> HashMap<String, Arc<Endpoint>> {
+    let mut spec = json!({
+        "url": "https://a.example/", "payload": "{\"p\": \"${$P}\"}", "timeoutSeconds": 30, "deadlineSeconds": 3600,
+        "parameters": [{ "name": "P", "type": "String" }],
+    });
+    for (field, value) in changes.as_object().into_iter().flatten() {
+        spec[field] = value.clone();
+    }
+    let spec: crate::api::webhook::WebhookSpec = serde_json::from_value(spec).unwrap();
+    let templates = Templates::parse(&spec).unwrap();
+    let endpoint = Endpoint::new(("ns", "uid".into(), 1), spec, templates, Vec::new(), &[0; 32]);
+    HashMap::from([("w".to_owned(), Arc::new(endpoint))])
+}
+
+fn attempted(outcome: Option<AttemptOutcome>, state: CouponState, next: Option<DateTime<Utc>>) -> CouponStatus {
+    let attempt = Attempt { outcome, ..intent(&DeliveryStatus::default(), String::new(), "another", at(0)) };
+    let delivery = DeliveryStatus {
+        name: DELIVERY.into(),
+        state,
+        attempts: 1,
+        next_attempt_time: next,
+        last_attempt: Some(attempt),
+    };
+    CouponStatus { state, deliveries: vec![delivery], ..CouponStatus::default() }
+}
+
+fn planned(status: Option<CouponStatus>, changes: Value, change: impl FnOnce(&mut Circumstances<'_>)) -> Plan {
+    let (coupon, endpoints) = (coupon(status), endpoints(changes));
+    let mut circumstances = Circumstances {
+        coupon: &coupon,
+        created: Some(at(0)),
+        campaign: CampaignState::Running,
+        endpoints: &endpoints,
+        sender: "us",
+        active: false,
+        now: at(1),
+    };
+    change(&mut circumstances);
+    run(&circumstances)
+}
+
+fn send() -> Plan {
+    Plan::Send(DELIVERY.into())
+}
+
+#[test]
+fn a_new_coupon_is_sent_and_nothing_else_stops_it_than_what_should() {
+    assert_eq!(planned(None, json!({}), |_| ()), send());
+    assert_eq!(planned(None, json!({}), |c| c.active = true), Plan::Nothing);
+    assert_eq!(planned(None, json!({}), |c| c.campaign = CampaignState::Suspended), Plan::Nothing);
+    assert_eq!(planned(None, json!({}), |c| c.campaign = CampaignState::Gone), Plan::Nothing);
+    assert_eq!(planned(None, json!({}), |c| c.campaign = CampaignState::NotNeeded), send());
+    assert_eq!(planned(None, json!({ "suspend": true }), |_| ()), Plan::Nothing);
+    let none = HashMap::new();
+    let (coupon, now) = (coupon(None), at(1));
+    let without_webhook = Circumstances {
+        coupon: &coupon,
+        created: None,
+        campaign: CampaignState::Running,
+        endpoints: &none,
+        sender: "us",
+        active: false,
+        now,
+    };
+    assert_eq!(run(&without_webhook), Plan::Nothing);
+}
+
+#[test]
+fn i8_a_settled_coupon_is_left_alone() {
+    for state in [
+        CouponState::Delivered,
+        CouponState::Failed,
+        CouponState::PartiallyFailed,
+        CouponState::Held,
+        CouponState::Expired,
+    ] {
+        assert_eq!(planned(Some(attempted(None, state, None)), json!({}), |_| ()), Plan::Nothing, "{state:?}");
+    }
+}
+
+#[test]
+fn a_coupon_issued_over_an_hour_before_it_was_created_is_held() {
+    let created = |seconds| planned(None, json!({}), |c| c.created = Some(at(seconds)));
+    assert_eq!((created(3600), created(3601)), (send(), Plan::HoldRestored));
+    let with_status = attempted(Some(AttemptOutcome::NotApplied), CouponState::Pending, None);
+    assert_eq!(
+        planned(Some(with_status), json!({}), |c| c.created = Some(at(9999))),
+        send(),
+        "its status says what was sent"
+    );
+}
+
+#[test]
+fn i4_an_intent_without_a_result_becomes_unknown_only_after_its_sender_cannot_be_sending() {
+    let status = || Some(attempted(None, CouponState::Sending, None));
+    let after = |seconds| planned(status(), json!({}), |c| c.now = at(seconds));
+    assert_eq!(after(0), Plan::Wait(Duration::from_secs(40)), "timeoutSeconds and ten");
+    assert_eq!(after(39), Plan::Wait(Duration::from_secs(1)));
+    assert_eq!(after(40), Plan::SenderLost { delivery: DELIVERY.into(), attempt: 1 });
+    let gone = planned(status(), json!({}), |c| (c.now, c.campaign) = (at(40), CampaignState::Gone));
+    assert!(matches!(gone, Plan::SenderLost { .. }), "the record is put right even while nothing may be sent");
+}
+
+#[test]
+fn a_retry_waits_for_its_time_and_a_pause_does_not() {
+    let retry = |next| Some(attempted(Some(AttemptOutcome::NotApplied), CouponState::Pending, next));
+    assert_eq!(planned(retry(Some(at(11))), json!({}), |_| ()), Plan::Wait(Duration::from_secs(10)));
+    assert_eq!(planned(retry(Some(at(1))), json!({}), |_| ()), send());
+    assert_eq!(planned(retry(None), json!({}), |_| ()), send());
+}
+
+#[test]
+fn a_deadline_that_passed_expires_it() {
+    let late = planned(None, json!({ "deadlineSeconds": 60 }), |c| c.now = at(60));
+    assert!(matches!(late, Plan::Expire { .. }));
+    assert_eq!(planned(None, json!({ "deadlineSeconds": 60 }), |c| c.now = at(59)), send());
+    let stale = json!({
+        "responseFormat": "CleverTap",
+        "payload": "{\"d\":[{\"type\":\"event\",\"evtName\":\"E\",\"identity\":\"${$P}\",\"ts\":1672531200,\"evtData\":{}}]}",
+        "deadlineSeconds": 86400,
+    });
+    assert_eq!(planned(None, stale.clone(), |c| c.now = at(7199)), send());
+    assert!(
+        matches!(planned(None, stale, |c| c.now = at(7200)), Plan::Expire { .. }),
+        "CleverTap's live campaigns would not send it"
+    );
+}
+
+#[test]
+fn a_parameter_that_was_not_frozen_stalls_it() {
+    let grown = json!({ "parameters": [{ "name": "P", "type": "String" }, { "name": "Q", "type": "String" }] });
+    let plan = planned(None, grown, |_| ());
+    assert_eq!(plan, Plan::ParametersMissing { delivery: DELIVERY.into(), parameters: vec!["Q".into()] });
+}
+
+#[test]
+fn attempts_are_numbered_one_after_the_other() {
+    let before = DeliveryStatus { attempts: 4, ..DeliveryStatus::default() };
+    let next = intent(&before, "digest".into(), "us", at(5));
+    assert_eq!((next.number, next.outcome, next.start_time), (5, None, at(5)));
+}
