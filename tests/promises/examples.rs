@@ -124,9 +124,10 @@ async fn the_api_server_accepts_the_examples_and_applying_them_twice_changes_not
             let apply = async || {
                 api.patch(&object.name_any(), &PatchParams::apply("test"), &Patch::Apply(&object)).await.unwrap()
             };
-            let first = apply().await;
-            let second = apply().await;
-            assert_eq!(first.resource_version(), second.resource_version(), "{}", object.name_any());
+            let (first, second, third) = (apply().await, apply().await, apply().await);
+            assert_eq!(first.metadata.generation, second.metadata.generation, "{}", object.name_any());
+            // The API server stores the default of a status with the second write, once.
+            assert_eq!(second.resource_version(), third.resource_version(), "{}", object.name_any());
         }
     }
 }
