@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource, ResourceExt};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, OwnedMutexGuard, mpsc, watch};
 
 use crate::api::REHEARSAL_LABEL;
 use crate::api::campaign::Campaign;
@@ -55,6 +55,7 @@ pub struct Context {
     /// All Coupons are looked at again.
     pub wake_coupons: Signal,
     pub look_again: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<Coupon>>>,
+    pub code_locks: CodeLocks,
     pub failures: Failures,
 }
 
@@ -248,6 +249,21 @@ impl CampaignMemories {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), CampaignMemory>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One drawing of codes at a time in a namespace, where codes are compared with those that exist:
+/// two that read at once could draw the same.
+#[derive(Default)]
+pub struct CodeLocks(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
+
+impl CodeLocks {
+    pub async fn lock(&self, namespace: &str) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.entry(namespace.to_owned()).or_default().clone()
+        };
+        lock.lock_owned().await
     }
 }
 

@@ -18,7 +18,7 @@ use rand::rngs::SysRng;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
-use super::context::{CampaignMemories, Context, Deliveries, Endpoints, Failures, Settings, Signal, Stores};
+use super::context::{CampaignMemories, CodeLocks, Context, Deliveries, Endpoints, Failures, Settings, Signal, Stores};
 use super::error::{Error, bounded};
 use super::{campaign, coupon, webhook};
 use crate::api::campaign::Campaign;
@@ -112,7 +112,7 @@ impl Operator {
             () = context.pacer.run_timer() => {}
             () = stop => {}
         }
-        stop_deliveries(&context.deliveries).await;
+        stop_deliveries(&context).await;
         Ok(())
     }
 
@@ -139,6 +139,7 @@ impl Operator {
             campaigns: CampaignMemories::default(),
             wake_coupons: Signal::default(),
             look_again,
+            code_locks: CodeLocks::default(),
             failures: Failures::default(),
         })
     }
@@ -331,10 +332,11 @@ async fn drain<K>(
     }
 }
 
-async fn stop_deliveries(deliveries: &Deliveries) {
-    deliveries.stop();
+async fn stop_deliveries(context: &Context) {
+    context.deliveries.stop();
+    context.pacer.close();
     tracing::info!("stopping: waiting for requests in flight");
-    if tokio::time::timeout(GRACE, deliveries.drained()).await.is_err() {
+    if tokio::time::timeout(GRACE, context.deliveries.drained()).await.is_err() {
         tracing::warn!("requests in flight did not end in time: their outcome will be unknown");
     }
 }

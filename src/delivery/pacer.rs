@@ -79,6 +79,11 @@ impl Pacer {
         Some(permit)
     }
 
+    /// Sends everybody away who waits: the process is stopping.
+    pub fn close(&self) {
+        self.lock().waiting.clear();
+    }
+
     /// Lets those through who wait only for time to pass. Runs until it is dropped.
     pub async fn run_timer(&self) {
         loop {

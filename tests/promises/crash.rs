@@ -7,7 +7,7 @@ use coupon_operator::api::campaign::Campaign;
 use coupon_operator::api::webhook::Webhook;
 use serde_json::json;
 
-use crate::world::{CANARY, LONG, World, campaign, state, webhook};
+use crate::world::{CANARY, LONG, World, campaign, said, state, webhook};
 
 /// The operator is killed after each few steps of a run, and started again: everybody gets one code,
 /// and CleverTap gets each record once unless the record says that it could not be known.
@@ -77,6 +77,26 @@ async fn i5_killed_between_intent_and_result_the_outcome_is_unknown_and_the_poli
         let sent = world.stand_in.requests().len();
         assert_eq!((attempts, sent), if policy == "Retry" { (2, 2) } else { (1, 1) }, "{policy}");
     }
+}
+
+/// Requests that only wait for their turn do not hold up the end.
+#[tokio::test]
+async fn asked_to_stop_while_paused_it_ends_at_once_and_loses_nothing() {
+    let world = World::new().await;
+    let mut operator = world.operator();
+    world.apply_secret("WRONG-PASS").await;
+    world.apply::<Webhook>(webhook()).await.unwrap();
+    world.apply::<Campaign>(campaign(5)).await.unwrap();
+    let refused = |w: &Webhook| said(&json!(w), "Stalled").0 == "CredentialsRejected";
+    world.until::<Webhook>("send-clevertap-email", "refused", refused).await;
+    world.until_coupons("issued", |c| c.len() == 5).await;
+    operator.signal("TERM").unwrap();
+    let ended = tokio::task::spawn_blocking(move || operator.wait_for(Duration::from_secs(5)).unwrap()).await.unwrap();
+    assert!(ended.is_some_and(|status| status.success()), "{}", world.operator_logs());
+    world.apply_secret(CANARY).await;
+    let _operator = world.operator();
+    world.until_delivered(5).await;
+    world.assert_each_got_one(5);
 }
 
 /// Asked to stop, it ends what is in flight and writes the results down.

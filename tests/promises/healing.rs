@@ -152,7 +152,7 @@ async fn what_is_wrong_in_a_spec_stalls_with_its_field() {
 
 /// A bad object kills nothing: one that an older CRD let through, and that this program cannot read.
 #[tokio::test]
-async fn i6_an_object_that_cannot_be_read_stops_nobody_else() {
+async fn i6_absent_crds_are_waited_for_and_an_object_that_cannot_be_read_stops_nobody_else() {
     let world = World::new().await;
     // The API server checks against its CRD only what is written; so the unreadable one is made there
     // by a CRD without our schema, in a control plane of its own.
@@ -161,14 +161,10 @@ async fn i6_an_object_that_cannot_be_read_stops_nobody_else() {
     let config =
         kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await.unwrap();
     let client = Client::try_from(config).unwrap();
-    install_crds_without_schema(&client).await;
     let namespace = json!({ "metadata": { "name": "n", "labels": { coupon_operator::api::REHEARSAL_LABEL: "true" } } });
     let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
     namespaces.create(&PostParams::default(), &serde_json::from_value(namespace).unwrap()).await.unwrap();
     let good = world.elsewhere(client, "n");
-    for kind in ["Webhook", "Campaign", "Coupon"] {
-        create_unreadable(&good, kind).await;
-    }
     let folder = tempfile::tempdir().unwrap();
     good.stand_in.write_ca(&folder.path().join("ca.pem")).unwrap();
     let log = folder.path().join("log");
@@ -181,6 +177,17 @@ async fn i6_an_object_that_cannot_be_read_stops_nobody_else() {
         .unwrap()
         .start()
         .unwrap();
+    // CRDs that are absent at the start are waited for.
+    let waited = async {
+        while !std::fs::read_to_string(&log).unwrap().contains("waiting for the CRDs webhooks.coupon-operator.dev") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::world::LONG, waited).await.unwrap();
+    install_crds_without_schema(&good.client).await;
+    for kind in ["Webhook", "Campaign", "Coupon"] {
+        create_unreadable(&good, kind).await;
+    }
     good.apply_scenario(2).await;
     assert!(good.stand_in.wait_for_events(2, crate::world::LONG).await, "{}", std::fs::read_to_string(&log).unwrap());
     good.assert_each_got_one(2);

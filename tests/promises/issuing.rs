@@ -106,7 +106,8 @@ async fn i1_repeated_and_padded_ids_are_one_customer() {
         .unwrap()
         .extend([json!({ "integrationId": " customer-1 " }), json!({ "integrationId": "customer-2\n" })]);
     world.apply::<Campaign>(twice).await.unwrap();
-    world.until_campaign_delivered(2).await;
+    let campaign = world.until_campaign_delivered(2).await;
+    assert!(said(&json!(campaign), "Ready").1.contains("names 2 ids more than once"), "{campaign:?}");
     world.assert_each_got_one(2);
 }
 
@@ -261,6 +262,15 @@ async fn a_coupon_restored_without_its_status_is_held_and_a_fresh_one_is_sent() 
     assert_eq!(said(&json!(held), "Ready").0, "Restored");
     world.until::<Coupon>("fresh", "Delivered", |c| state(c) == "Delivered").await;
     assert_eq!(world.stand_in.events().iter().map(|e| e.identity.as_str()).collect::<Vec<_>>(), ["fresh"]);
+    // As docs/operations.md says: a person who knows that it was not sent may let it go.
+    let release = json!([
+        { "op": "replace", "path": "/status/state", "value": "Pending" },
+        { "op": "replace", "path": "/status/deliveries/0/state", "value": "Pending" },
+    ]);
+    let path = format!("/apis/coupon-operator.dev/v1alpha1/namespaces/{}/coupons/restored/status", world.namespace);
+    let request = http::Request::patch(path).header("Content-Type", "application/json-patch+json");
+    world.client.request_text(request.body(release.to_string().into_bytes()).unwrap()).await.unwrap();
+    world.until::<Coupon>("restored", "Delivered", |c| state(c) == "Delivered").await;
 }
 
 #[tokio::test]

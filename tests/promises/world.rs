@@ -207,12 +207,9 @@ impl World {
                 let _ = changes.next().await;
             }
         };
-        match tokio::time::timeout(LONG, looked).await {
-            Ok(coupons) => coupons,
-            Err(_elapsed) => {
-                panic!("not within {LONG:?}: {what}\n{:#?}\n{}", self.coupons().await, self.operator_logs())
-            }
-        }
+        let in_time = tokio::time::timeout(LONG, looked).await.ok();
+        let seen = self.coupons().await;
+        in_time.unwrap_or_else(|| panic!("not within {LONG:?}: {what}\n{seen:#?}\n{}", self.operator_logs()))
     }
 
     pub async fn until_delivered(&self, count: usize) -> Vec<Coupon> {

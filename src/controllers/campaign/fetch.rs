@@ -63,6 +63,10 @@ fn remember(campaign: &Campaign, namespace: &str, name: &str, context: &Context)
     context.campaigns.update(namespace, name, |memory| {
         (memory.uid, memory.generation, memory.suspended) = (uid, generation, campaign.spec.suspend);
         memory.accept_missing = accepted;
+        if !same {
+            // A pass over what it was says nothing of what it is.
+            memory.passed_at = None;
+        }
     });
     Memory {
         since_pass: known.passed_at.filter(|_| same).map(|at| at.elapsed()),

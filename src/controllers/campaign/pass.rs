@@ -10,6 +10,7 @@ use futures::stream::{self, StreamExt};
 use kube::api::{ListParams, PostParams};
 use kube::core::{DeserializeGuard, ObjectMeta};
 use kube::{Api, ResourceExt};
+use tokio::sync::OwnedMutexGuard;
 
 use super::fetch::Fetched;
 use super::plan::Issue;
@@ -45,6 +46,15 @@ pub struct Done {
 enum CreateError {
     Api(Error),
     NameConflict(String),
+}
+
+/// The Coupons to be.
+struct Drafts {
+    specs: Vec<CouponSpec>,
+    /// Who gets none, by reason.
+    ineligible: BTreeMap<String, i64>,
+    /// Held until they are written, so that nobody else draws the same codes.
+    lock: Option<OwnedMutexGuard<()>>,
 }
 
 impl Pass<'_> {
@@ -144,10 +154,10 @@ impl Pass<'_> {
             Err(error) => {
                 done.stopped = Some((reason::KEYSPACE_TOO_SMALL, format!("rule {}: {error}", issue.rule.name)));
             }
-            Ok((drafts, ineligible)) => {
-                occurrence.ineligible = ineligible;
-                let begun = drafts.len();
-                let (created, failed) = self.create_all(drafts).await;
+            Ok(drafts) => {
+                occurrence.ineligible = drafts.ineligible;
+                let begun = drafts.specs.len();
+                let (created, failed) = self.create_all(drafts.specs).await;
                 let issued = created.len();
                 created.iter().filter_map(Entry::of).for_each(|entry| ledger.add(entry));
                 log_pass(self.fetched, &occurrence, issued);
@@ -164,21 +174,21 @@ impl Pass<'_> {
         Ok(done)
     }
 
-    /// The Coupons to be, and who gets none, by reason.
     async fn drafts(
         &self,
         issue: &Issue,
         occurrence: &OccurrenceStatus,
         wanted: &[&Profile],
-    ) -> Result<Result<(Vec<CouponSpec>, BTreeMap<String, i64>), CodeError>, Error> {
-        let (mut drafts, mut ineligible) = (Vec::new(), BTreeMap::new());
+    ) -> Result<Result<Drafts, CodeError>, Error> {
+        let mut drafts = Drafts { specs: Vec::new(), ineligible: BTreeMap::new(), lock: None };
         if wanted.is_empty() {
-            return Ok(Ok((drafts, occurrence.ineligible.clone())));
+            return Ok(Ok(drafts));
         }
-        let mut taken = match self.taken_codes(issue, wanted.len()).await? {
+        let (mut taken, lock) = match self.taken_codes(issue, wanted.len()).await? {
             Ok(taken) => taken,
             Err(error) => return Ok(Err(error)),
         };
+        drafts.lock = lock;
         let circumstances = Circumstances {
             campaign: &self.fetched.name,
             campaign_uid: self.campaign_uid(),
@@ -194,33 +204,37 @@ impl Pass<'_> {
                 Err(error) => return Ok(Err(error)),
             };
             match draft::coupon(&issue.rule.effects, circumstances, profile, code) {
-                Ok(spec) => drafts.push(spec),
+                Ok(spec) => drafts.specs.push(spec),
                 Err(error) => {
-                    let count: &mut i64 = ineligible.entry(error.reason()).or_default();
+                    let count = drafts.ineligible.entry(error.reason()).or_default();
                     *count = count.saturating_add(1);
                 }
             }
         }
-        Ok(Ok((drafts, ineligible)))
+        Ok(Ok(drafts))
     }
 
     /// The codes that a new one must differ from: none when so many are possible that two alike are
     /// not to be expected.
-    async fn taken_codes(&self, issue: &Issue, wanted: usize) -> Result<Result<TakenCodes, CodeError>, Error> {
+    async fn taken_codes(
+        &self,
+        issue: &Issue,
+        wanted: usize,
+    ) -> Result<Result<(TakenCodes, Option<OwnedMutexGuard<()>>), CodeError>, Error> {
         let existing = self.count_coupons().await?;
-        let lookup = issue.rule.format.lookup_for(existing.saturating_add(wanted as u64));
         let mut taken = TakenCodes::default();
-        match lookup {
-            Err(error) => return Ok(Err(error)),
-            Ok(Lookup::NotNeeded) => {}
+        match issue.rule.format.lookup_for(existing.saturating_add(wanted as u64)) {
+            Err(error) => Ok(Err(error)),
+            Ok(Lookup::NotNeeded) => Ok(Ok((taken, None))),
             Ok(Lookup::Needed) => {
+                let lock = self.context.code_locks.lock(&self.fetched.namespace).await;
                 self.each_coupon(ListParams::default(), |coupon| {
                     taken.take(&coupon.spec.code);
                 })
                 .await?;
+                Ok(Ok((taken, Some(lock))))
             }
         }
-        Ok(Ok(taken))
     }
 
     /// How many Coupons the namespace holds: the API server counts what a list leaves out.

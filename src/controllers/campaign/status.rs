@@ -1,5 +1,7 @@
 //! What a Campaign's status says, and its one write.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
@@ -119,7 +121,7 @@ fn verdict(
         return Verdict::waiting(reason::WEBHOOK_NOT_READY, format!("{problem}. Coupons are issued and wait for it"));
     }
     let (reason, message) = progress(plan, standing);
-    Verdict::ready(reason, message + &of_earlier(standing))
+    Verdict::ready(reason, message + &of_earlier(standing) + &of_repeated(spec))
 }
 
 fn not_ready(problem: &Problem, all: &[Problem]) -> Verdict {
@@ -148,6 +150,15 @@ fn of_earlier(standing: Standing) -> String {
     match standing.earlier {
         0 => String::new(),
         n => format!(". {n} Coupons of an earlier Campaign of this name count: their recipients get no other"),
+    }
+}
+
+fn of_repeated(spec: &CampaignSpec) -> String {
+    let profiles = &spec.audience.profiles;
+    let distinct: HashSet<&str> = profiles.iter().map(|p| p.integration_id.trim()).collect();
+    match profiles.len().saturating_sub(distinct.len()) {
+        0 => String::new(),
+        n => format!(". Warning: the audience names {n} ids more than once; each counts once"),
     }
 }
 

@@ -20,7 +20,6 @@ pub struct Fetched {
     pub namespace: String,
     pub endpoints: HashMap<String, Arc<Endpoint>>,
     campaign: CampaignState,
-    sender: String,
     active: bool,
     created: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
@@ -47,7 +46,6 @@ pub fn run(object: &DeserializeGuard<Coupon>, context: &Context) -> Option<Fetch
             .and_then(|t| DateTime::from_timestamp(t.0.as_second(), 0))
             .map(|created| context.clock.at(created)),
         now: context.clock.now(),
-        sender: context.sender.clone(),
         endpoints,
         namespace,
         coupon,
@@ -72,7 +70,6 @@ impl Fetched {
             created: self.created,
             campaign: self.campaign,
             endpoints: &self.endpoints,
-            sender: &self.sender,
             active: self.active,
             now: self.now,
         }

@@ -36,7 +36,6 @@ pub struct Circumstances<'a> {
     pub campaign: CampaignState,
     /// The endpoints that are ready, by Webhook.
     pub endpoints: &'a HashMap<String, Arc<Endpoint>>,
-    pub sender: &'a str,
     /// A task of this process is sending it now.
     pub active: bool,
     pub now: DateTime<Utc>,

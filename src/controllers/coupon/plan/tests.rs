@@ -20,7 +20,7 @@ fn coupon(status: Option<CouponStatus>) -> Coupon {
     coupon
 }
 
-fn endpoints(changes: Value) -> HashMap<String, Arc<Endpoint>> {
+fn endpoints(changes: &Value) -> HashMap<String, Arc<Endpoint>> {
     let mut spec = json!({
         "url": "https://a.example/", "payload": "{\"p\": \"${$P}\"}", "timeoutSeconds": 30, "deadlineSeconds": 3600,
         "parameters": [{ "name": "P", "type": "String" }],
@@ -47,13 +47,12 @@ fn attempted(outcome: Option<AttemptOutcome>, state: CouponState, next: Option<D
 }
 
 fn planned(status: Option<CouponStatus>, changes: Value, change: impl FnOnce(&mut Circumstances<'_>)) -> Plan {
-    let (coupon, endpoints) = (coupon(status), endpoints(changes));
+    let (coupon, endpoints) = (coupon(status), endpoints(&changes));
     let mut circumstances = Circumstances {
         coupon: &coupon,
         created: Some(at(0)),
         campaign: CampaignState::Running,
         endpoints: &endpoints,
-        sender: "us",
         active: false,
         now: at(1),
     };
@@ -80,7 +79,6 @@ fn a_new_coupon_is_sent_and_nothing_else_stops_it_than_what_should() {
         created: None,
         campaign: CampaignState::Running,
         endpoints: &none,
-        sender: "us",
         active: false,
         now,
     };
