@@ -9,7 +9,6 @@ build:
 
 # The scenario, end to end. KEEP=1 stays up until Ctrl-C; CLUSTER=current uses your kubeconfig.
 demo: build
-	@target/debug/control-plane ensure >/dev/null
 	@target/debug/demo
 
 test: build

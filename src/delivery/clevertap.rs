@@ -18,7 +18,7 @@ const MOST_PROPERTIES: usize = 100;
 const LONGEST_KEY: usize = 120;
 const LONGEST_VALUE: usize = 512;
 
-const RESERVED_EVENTS: [&str; 15] = [
+const RESERVED_EVENTS: [&str; 17] = [
     "Notification Sent",
     "Notification Viewed",
     "Notification Clicked",
@@ -34,6 +34,8 @@ const RESERVED_EVENTS: [&str; 15] = [
     "Reachable By",
     "Identity Reset",
     "Identity Set",
+    "Identity Error",
+    "Web Page Viewed",
 ];
 
 /// What CleverTap said of one record.

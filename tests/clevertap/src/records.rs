@@ -21,7 +21,7 @@ pub struct Taken {
     pub timestamp: Option<i64>,
 }
 
-const RESERVED: [&str; 16] = [
+const RESERVED: [&str; 17] = [
     "Notification Sent",
     "Notification Viewed",
     "Notification Clicked",
@@ -38,6 +38,7 @@ const RESERVED: [&str; 16] = [
     "Identity Reset",
     "Identity Set",
     "Identity Error",
+    "Web Page Viewed",
 ];
 const PROHIBITED: &str = "%><!|&.:;$'\"\\";
 /// Limits of an event's properties (CleverTap's documentation).

@@ -29,11 +29,11 @@ struct Ready {
 }
 
 impl Programs {
-    pub fn start(kubeconfig: Option<PathBuf>, rehearsed: &str) -> Result<Self> {
+    pub fn start(kubeconfig: Option<PathBuf>, namespace: &str, rehearsed: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let (stand_in, ready) = start_stand_in(folder.path(), rehearsed)?;
         let operator = Spawn::new(sibling("coupon-operator")?)
-            .args(["run", "--clock-start", rehearsed, "--ca-bundle"])
+            .args(["run", "--namespace", namespace, "--clock-start", rehearsed, "--ca-bundle"])
             .args([ready.ca.as_os_str()])
             .args(["--connect-to".to_owned(), format!("eu1.api.clevertap.com:443={}", ready.address)]);
         let operator = match kubeconfig {

@@ -46,6 +46,7 @@ fn attempted(outcome: Option<AttemptOutcome>, state: CouponState, next: Option<D
     CouponStatus { state, deliveries: vec![delivery], ..CouponStatus::default() }
 }
 
+#[allow(clippy::needless_pass_by_value)] // calls read better
 fn planned(status: Option<CouponStatus>, changes: Value, change: impl FnOnce(&mut Circumstances<'_>)) -> Plan {
     let (coupon, endpoints) = (coupon(status), endpoints(&changes));
     let mut circumstances = Circumstances {
