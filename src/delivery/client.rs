@@ -298,3 +298,6 @@ impl http_body::Body for WatchedBody {
         SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! What the client reports of each way in which a request can end, against the stand-in over TLS, and
+//! where it does not go.
+
+use std::collections::BTreeMap;
+
+use clevertap_stand_in::{Config, Fault, StandIn};
+use serde_json::json;
+
+use super::*;
+use crate::api::webhook::WebhookSpec;
+use crate::delivery::endpoint::{Endpoint, ResolvedHeader, Templates};
+
+const SHORT: Duration = Duration::from_millis(400);
+
+fn request_to(url: &str, payload: bool) -> OutgoingRequest {
+    let body = json!({ "d": [{ "type": "event", "evtName": "E", "identity": "c1", "evtData": {} }] }).to_string();
+    let mut spec = json!({ "url": url, "method": if payload { "POST" } else { "GET" } });
+    if payload {
+        spec["payload"] = body.into();
+    }
+    let spec: WebhookSpec = serde_json::from_value(spec).unwrap();
+    let defaults = Config::default();
+    let headers = [("X-CleverTap-Account-Id", &defaults.account_id), ("X-CleverTap-Passcode", &defaults.passcode)];
+    let resolved = headers.map(|(name, value)| ResolvedHeader::new(name, value).unwrap()).to_vec();
+    let templates = Templates::parse(&spec).unwrap();
+    Endpoint::new(("ns", "u".into(), 1), spec, templates, resolved, &[0; 32]).request(&BTreeMap::new()).unwrap()
+}
+
+fn upload() -> OutgoingRequest {
+    request_to("https://eu1.api.clevertap.com/1/upload", true)
+}
+
+fn client(options: ClientOptions) -> GuardedClient {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    GuardedClient::new(&options, Clock::real()).unwrap()
+}
+
+fn client_of(stand_in: &StandIn) -> GuardedClient {
+    client(ClientOptions {
+        connect_to: vec![format!("eu1.api.clevertap.com:443={}", stand_in.address()).parse().unwrap()],
+        only_connect_to: true,
+        ca_bundle: Some(stand_in.ca_pem().as_bytes().to_vec()),
+    })
+}
+
+async fn seen(fault: Option<Fault>) -> (Observation, usize) {
+    let stand_in = StandIn::start(Config::default()).await.unwrap();
+    fault.into_iter().for_each(|fault| stand_in.inject(fault));
+    let observation = client_of(&stand_in).send(&upload(), SHORT).await;
+    (observation, stand_in.requests().len())
+}
+
+fn shown(observation: Observation) -> String {
+    match observation {
+        Observation::Answer(Answer { status, retry_after, body }) => {
+            let body = match body {
+                Body::Complete(_) => "complete",
+                Body::Cut => "cut",
+                Body::TooLarge => "too large",
+            };
+            format!("{status} {body} {:?}", retry_after.map(|d| d.as_secs()))
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn i4_each_way_a_request_can_end_is_reported_as_what_it_was_and_sent_once() {
+    let redirect = Fault::Status { status: 307, stored: false, retry_after: None, location: Some("/1/upload".into()) };
+    let later = Fault::Status { status: 429, stored: false, retry_after: Some("7".into()), location: None };
+    for (fault, expected) in [
+        (None, "200 complete None"),
+        (Some(Fault::HangBefore), "NoAnswer(TimedOut)"),
+        (Some(Fault::HangAfter), "NoAnswer(TimedOut)"),
+        (Some(Fault::ResetBefore), "NoAnswer(ConnectionLost)"),
+        (Some(Fault::ResetAfter), "NoAnswer(ConnectionLost)"),
+        (Some(Fault::ShortBody), "200 cut None"),
+        (Some(Fault::OversizedBody), "200 too large None"),
+        (Some(Fault::status(500)), "500 complete None"),
+        (Some(redirect), "307 complete None"),
+        (Some(later), "429 complete Some(7)"),
+    ] {
+        let (observation, requests) = seen(fault.clone()).await;
+        assert_eq!((shown(observation).as_str(), requests), (expected, 1), "{fault:?}: no hidden resend, no redirect");
+    }
+}
+
+#[tokio::test]
+async fn i5_without_a_connection_nothing_was_sent() {
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stand_in = StandIn::start(Config::default()).await.unwrap();
+    for (address, what) in [(refusing, "connection refused"), (silent.local_addr().unwrap(), "TLS never answers")] {
+        let client = client(ClientOptions {
+            connect_to: vec![format!("eu1.api.clevertap.com:443={address}").parse().unwrap()],
+            only_connect_to: true,
+            ca_bundle: Some(stand_in.ca_pem().as_bytes().to_vec()),
+        });
+        let observation = client.send(&upload(), SHORT).await;
+        assert_eq!(observation, Observation::NotSent(NotSent::NotConnected), "{what}");
+    }
+    let distrusting = client(ClientOptions {
+        connect_to: vec![format!("eu1.api.clevertap.com:443={}", stand_in.address()).parse().unwrap()],
+        ..ClientOptions::default()
+    });
+    let observation = distrusting.send(&upload(), SHORT).await;
+    assert_eq!(observation, Observation::NotSent(NotSent::NotConnected), "a certificate that nobody vouches for");
+    assert!(stand_in.requests().is_empty());
+}
+
+#[tokio::test]
+async fn addresses_that_are_not_public_are_never_dialled_in_whatever_notation() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let client = client(ClientOptions::default());
+    for host in [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "localhost",
+        "LOCALHOST",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[0:0:0:0:0:ffff:7f00:1]",
+        "[64:ff9b::7f00:1]",
+        "169.254.169.254",
+        "10.0.0.1",
+        "0.0.0.0",
+        "0",
+    ] {
+        for payload in [true, false] {
+            let request = request_to(&format!("https://{host}:{port}/"), payload);
+            let observation = client.send(&request, SHORT).await;
+            assert_eq!(observation, Observation::NotSent(NotSent::AddressRefused), "{host}");
+        }
+    }
+    let dialled = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+    assert!(dialled.is_err());
+}
+
+#[tokio::test]
+async fn a_rehearsal_dials_only_what_it_names() {
+    let stand_in = StandIn::start(Config::default()).await.unwrap();
+    let client = client_of(&stand_in);
+    for url in ["https://api.clevertap.com/", "https://eu1.api.clevertap.com:8443/", "https://1.1.1.1/"] {
+        let observation = client.send(&request_to(url, true), SHORT).await;
+        assert_eq!(observation, Observation::NotSent(NotSent::AddressRefused), "{url}");
+    }
+}
+
+#[test]
+fn connect_to_says_what_it_wants() {
+    for wrong in ["a", "a:1", "a=b", "a:x=127.0.0.1:1", "a:1=localhost:1", "a:1=127.0.0.1"] {
+        assert!(wrong.parse::<ConnectTo>().unwrap_err().contains("HOST:PORT=ADDRESS:PORT"), "{wrong}");
+    }
+    assert!("A.example:443=127.0.0.1:8443".parse::<ConnectTo>().is_ok());
+}
