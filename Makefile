@@ -11,9 +11,12 @@ build:
 demo: build
 	@target/debug/demo
 
-test: build
+# The API server first, since it takes longest and says how far it is.
+test:
+	@echo "== Building (a few minutes the first time)"
+	cargo build --locked --package control-plane
 	@target/debug/control-plane ensure >/dev/null
-	@echo "== Testing"
+	@echo "== Building and running the tests"
 	cargo test --locked --workspace
 
 # What CI checks besides the tests.

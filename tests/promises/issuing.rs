@@ -305,3 +305,38 @@ async fn only_namespaces_of_its_kind_are_worked_in() {
     assert!(!world.stand_in.wait_for_requests(2, Duration::from_secs(1)).await);
     assert_eq!(world.coupons().await.len(), 1, "a rehearsal does nothing outside of rehearsal namespaces");
 }
+
+#[tokio::test]
+async fn i1_a_thousand_customers_each_get_one_code_that_nobody_else_has() {
+    let world = World::new().await;
+    let _operator = world.operator();
+    world.stand_in.set_latency(Duration::from_millis(50));
+    let begun = std::time::Instant::now();
+    world.apply_scenario(1000).await;
+    world.until_campaign_delivered(1000).await;
+    println!("1000 customers, {:?} from apply to the Campaign's Delivered", begun.elapsed());
+    world.assert_each_got_one(1000);
+    let coupons = world.coupons().await;
+    let codes: BTreeSet<String> = coupons.iter().map(|c| c.spec.code.to_lowercase()).collect();
+    assert_eq!(codes.len(), 1000);
+    assert!(world.stand_in.in_flight_peak() <= 15);
+}
+
+#[tokio::test]
+async fn with_the_real_clock_it_works_everywhere_but_in_rehearsals() {
+    let world = World::new().await;
+    let _operator = world.operator_with_the_real_clock();
+    let mut always = campaign(2);
+    always["spec"]["rules"][0]["schedules"] = json!([]);
+    world.apply_scenario(0).await;
+    world.apply::<Campaign>(always).await.unwrap();
+    assert!(!world.stand_in.wait_for_requests(1, Duration::from_secs(2)).await, "this is a rehearsal's namespace");
+    let api = kube::Api::<k8s_openapi::api::core::v1::Namespace>::all(world.client.clone());
+    let relabel = json!({ "metadata": { "labels": { coupon_operator::api::REHEARSAL_LABEL: null } } });
+    api.patch(&world.namespace, &kube::api::PatchParams::default(), &kube::api::Patch::Merge(relabel)).await.unwrap();
+    let coupons = world.until_delivered(2).await;
+    world.assert_each_got_one(2);
+    assert!(coupons.iter().all(|c| c.spec.occurrence.as_deref() == Some("open")));
+    let status = world.until_campaign_delivered(2).await.status.unwrap();
+    assert_eq!(status.occurrences[0].window, coupon_operator::api::campaign::Window::default());
+}

@@ -73,10 +73,19 @@ impl World {
         self.operator_at(rehearsed())
     }
 
-    pub fn operator_at(&self, start: DateTime<Utc>) -> GuardedChild {
+    fn operator_at(&self, start: DateTime<Utc>) -> GuardedChild {
+        let now = start + TimeDelta::from_std(self.begun.elapsed()).unwrap();
+        self.start_operator(&["--clock-start", &now.to_rfc3339()])
+    }
+
+    /// An operator with the machine's clock, as in production.
+    pub fn operator_with_the_real_clock(&self) -> GuardedChild {
+        self.start_operator(&[])
+    }
+
+    fn start_operator(&self, clock: &[&str]) -> GuardedChild {
         let mut logs = self.logs.lock().unwrap();
         let log = self.folder.path().join(format!("operator-{}.log", logs.len()));
-        let now = start + TimeDelta::from_std(self.begun.elapsed()).unwrap();
         let operator = Spawn::new(env!("CARGO_BIN_EXE_coupon-operator"))
             .args([
                 "run",
@@ -87,7 +96,8 @@ impl World {
                 "--audience-poll-seconds",
                 "1",
             ])
-            .args(["--namespace", &self.namespace, "--clock-start", &now.to_rfc3339()])
+            .args(["--namespace", &self.namespace])
+            .args(clock.to_vec())
             .args(["--ca-bundle".into(), self.folder.path().join("ca.pem").into_os_string()])
             .args(["--connect-to".to_owned(), format!("eu1.api.clevertap.com:443={}", self.stand_in.address())])
             .args(["--connect-to".to_owned(), format!("shop.example:443={}", self.stand_in.address())])
