@@ -30,7 +30,7 @@ pub async fn write(
         return Ok(());
     }
     let api: Api<Campaign> = Api::namespaced(context.client.clone(), &fetched.namespace);
-    let changed = status(fetched, validated, plan, applied);
+    let mut changed = status(fetched, validated, plan, applied);
     if fetched.campaign.status.as_ref() == Some(&changed) {
         return Ok(());
     }
@@ -43,12 +43,25 @@ pub async fn write(
         {
             return Err(Error::Changed(format!("Campaign {}", fetched.name)));
         }
+        keep_opened(&mut changed, campaign.status.as_ref(), fetched.campaign.status.as_ref());
         if campaign.status.as_ref() == Some(&changed) {
             return Ok(());
         }
     }
     campaign.status = Some(changed);
     bounded(api.replace_status(&fetched.name, &PostParams::default(), &campaign)).await.map(drop)
+}
+
+/// An occurrence that another process opened meanwhile is not forgotten. One that this process knew and
+/// left out was let go on purpose.
+fn keep_opened(changed: &mut CampaignStatus, fresh: Option<&CampaignStatus>, before: Option<&CampaignStatus>) {
+    for occurrence in fresh.into_iter().flat_map(|status| &status.occurrences) {
+        let same = |o: &OccurrenceStatus| o.rule == occurrence.rule && o.key == occurrence.key;
+        let known = changed.occurrences.iter().any(same) || before.is_some_and(|b| b.occurrences.iter().any(same));
+        if !known {
+            changed.occurrences.push(occurrence.clone());
+        }
+    }
 }
 
 /// The status that follows from what was found and done. Pure.
@@ -117,7 +130,8 @@ fn verdict(
     if spec.suspend {
         return Verdict::ready(reason::SUSPENDED, "nothing is issued or sent while spec.suspend is true");
     }
-    if let Some(problem) = validated.rules.iter().find_map(|rule| rule.webhook_problem.as_ref()) {
+    let over = standing.settled && !plan.window_open && plan.next_window.is_none();
+    if let Some(problem) = validated.rules.iter().find_map(|rule| rule.webhook_problem.as_ref()).filter(|_| !over) {
         return Verdict::waiting(reason::WEBHOOK_NOT_READY, format!("{problem}. Coupons are issued and wait for it"));
     }
     let (reason, message) = progress(plan, standing);
@@ -174,4 +188,45 @@ fn kept(mut occurrences: Vec<OccurrenceStatus>, now: DateTime<Utc>) -> Vec<Occur
         !forget
     });
     occurrences
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn occurrence(key: &str, end: &str, issued: i64, delivered: i64) -> Value {
+        json!({ "rule": "r", "key": key, "window": { "startTime": "2022-01-01T00:00:00Z", "endTime": end }, "issued": issued, "delivered": delivered })
+    }
+
+    fn occurrences(list: &[Value]) -> Vec<OccurrenceStatus> {
+        list.iter().map(|o| serde_json::from_value(o.clone()).unwrap()).collect()
+    }
+
+    fn keys(list: &[OccurrenceStatus]) -> Vec<&str> {
+        list.iter().map(|o| o.key.as_str()).collect()
+    }
+
+    #[test]
+    fn what_can_still_grant_or_is_unsettled_is_kept_and_then_the_last_ten() {
+        let now = "2023-01-01T12:00:00Z".parse().unwrap();
+        let mut list: Vec<Value> =
+            (10..30).map(|i| occurrence(&format!("k{i}"), "2022-06-01T00:00:00Z", 1, 1)).collect();
+        list.push(occurrence("a-open", "2023-01-02T00:00:00Z", 1, 1));
+        list.push(occurrence("a-unsettled", "2022-06-01T00:00:00Z", 2, 1));
+        let left = kept(occurrences(&list), now);
+        assert_eq!(left.len(), 12);
+        assert!(keys(&left).contains(&"a-open") && keys(&left).contains(&"a-unsettled"));
+        assert!(keys(&left).contains(&"k29") && !keys(&left).contains(&"k19"));
+    }
+
+    #[test]
+    fn i1_an_occurrence_that_another_process_opened_is_not_forgotten() {
+        let status = |list: &[Value]| CampaignStatus { occurrences: occurrences(list), ..CampaignStatus::default() };
+        let [ours, theirs, old] = ["ours", "theirs", "old"].map(|key| occurrence(key, "2023-01-02T00:00:00Z", 0, 0));
+        let mut changed = status(std::slice::from_ref(&ours));
+        keep_opened(&mut changed, Some(&status(&[ours.clone(), theirs, old.clone()])), Some(&status(&[ours, old])));
+        assert_eq!(keys(&changed.occurrences), ["ours", "theirs"]);
+    }
 }

@@ -30,13 +30,13 @@ fn upload() -> OutgoingRequest {
     request_to("https://eu1.api.clevertap.com/1/upload", true)
 }
 
-fn client(options: ClientOptions) -> GuardedClient {
+fn client(options: &ClientOptions) -> GuardedClient {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    GuardedClient::new(&options, Clock::real()).unwrap()
+    GuardedClient::new(options, Clock::real()).unwrap()
 }
 
 fn client_of(stand_in: &StandIn) -> GuardedClient {
-    client(ClientOptions {
+    client(&ClientOptions {
         connect_to: vec![format!("eu1.api.clevertap.com:443={}", stand_in.address()).parse().unwrap()],
         only_connect_to: true,
         ca_bundle: Some(stand_in.ca_pem().as_bytes().to_vec()),
@@ -45,7 +45,9 @@ fn client_of(stand_in: &StandIn) -> GuardedClient {
 
 async fn seen(fault: Option<Fault>) -> (Observation, usize) {
     let stand_in = StandIn::start(Config::default()).await.unwrap();
-    fault.into_iter().for_each(|fault| stand_in.inject(fault));
+    if let Some(fault) = fault {
+        stand_in.inject(fault);
+    }
     let observation = client_of(&stand_in).send(&upload(), SHORT).await;
     (observation, stand_in.requests().len())
 }
@@ -91,7 +93,7 @@ async fn i5_without_a_connection_nothing_was_sent() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let stand_in = StandIn::start(Config::default()).await.unwrap();
     for (address, what) in [(refusing, "connection refused"), (silent.local_addr().unwrap(), "TLS never answers")] {
-        let client = client(ClientOptions {
+        let client = client(&ClientOptions {
             connect_to: vec![format!("eu1.api.clevertap.com:443={address}").parse().unwrap()],
             only_connect_to: true,
             ca_bundle: Some(stand_in.ca_pem().as_bytes().to_vec()),
@@ -99,7 +101,7 @@ async fn i5_without_a_connection_nothing_was_sent() {
         let observation = client.send(&upload(), SHORT).await;
         assert_eq!(observation, Observation::NotSent(NotSent::NotConnected), "{what}");
     }
-    let distrusting = client(ClientOptions {
+    let distrusting = client(&ClientOptions {
         connect_to: vec![format!("eu1.api.clevertap.com:443={}", stand_in.address()).parse().unwrap()],
         ..ClientOptions::default()
     });
@@ -112,7 +114,7 @@ async fn i5_without_a_connection_nothing_was_sent() {
 async fn addresses_that_are_not_public_are_never_dialled_in_whatever_notation() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let client = client(ClientOptions::default());
+    let client = client(&ClientOptions::default());
     for host in [
         "127.0.0.1",
         "127.1",
