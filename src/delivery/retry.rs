@@ -52,6 +52,12 @@ impl Deadlines {
         since.checked_add_signed(TimeDelta::try_seconds(seconds)?)
     }
 
+    /// The earliest of them.
+    #[must_use]
+    pub fn earliest(&self) -> Option<DateTime<Utc>> {
+        [self.webhook, self.expiry, self.freshness].into_iter().flatten().min()
+    }
+
     /// Why it is too late now, if it is.
     #[must_use]
     pub fn passed(&self, now: DateTime<Utc>) -> Option<&'static str> {

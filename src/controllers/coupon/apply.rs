@@ -21,8 +21,8 @@ pub async fn run(fetched: &Fetched, plan: Plan, context: &Arc<Context>) -> Resul
     let changed = match plan {
         Plan::Nothing => return Ok(Action::await_change()),
         Plan::Wait(duration) => return Ok(Action::requeue(duration)),
-        Plan::Send(delivery) => {
-            deliver::start(fetched, delivery, context);
+        Plan::Send { delivery, until } => {
+            deliver::start(fetched, delivery, until, context);
             return Ok(Action::await_change());
         }
         Plan::HoldRestored => Some(status::held_as_restored(coupon, now)),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
@@ -23,11 +24,11 @@ use crate::delivery::pacer::Permit;
 const INTENT_LIFETIME: Duration = Duration::from_secs(5);
 
 /// Starts the task that sends a delivery, unless the Coupon has one.
-pub fn start(fetched: &Fetched, delivery: String, context: &Arc<Context>) {
+pub fn start(fetched: &Fetched, delivery: String, until: Option<DateTime<Utc>>, context: &Arc<Context>) {
     let name = fetched.coupon.name_any();
     let Some(active) = context.deliveries.begin(&fetched.namespace, &name) else { return };
     let Some(webhook) = webhook_of(&fetched.coupon, &delivery) else { return };
-    let task = Task { namespace: fetched.namespace.clone(), name, webhook, delivery, context: context.clone() };
+    let task = Task { namespace: fetched.namespace.clone(), name, webhook, delivery, until, context: context.clone() };
     tokio::spawn(task.run(active));
 }
 
@@ -35,11 +36,16 @@ fn webhook_of(coupon: &Coupon, delivery: &str) -> Option<String> {
     coupon.spec.deliveries.iter().find(|d| d.name == delivery).map(|d| d.webhook_ref.name.clone())
 }
 
+/// After so long a wait a Coupon is looked at again, whatever it waits for.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
 struct Task {
     namespace: String,
     name: String,
     webhook: String,
     delivery: String,
+    /// After this it is too late to send it.
+    until: Option<DateTime<Utc>>,
     context: Arc<Context>,
 }
 
@@ -58,7 +64,7 @@ impl Task {
     }
 
     async fn deliver(&self) -> Result<(), Error> {
-        let Some(permit) = self.context.pacer.admit(&lane(&self.namespace, &self.webhook)).await else { return Ok(()) };
+        let Some(permit) = self.turn().await else { return Ok(()) };
         // While it waited for its turn, the Campaign may have been suspended or the Webhook edited.
         let Some((coupon, endpoint)) = self.still_wanted() else { return Ok(()) };
         let Some(delivery) = coupon.spec.deliveries.iter().find(|d| d.name == self.delivery) else { return Ok(()) };
@@ -73,6 +79,15 @@ impl Task {
         }
     }
 
+    /// Waits for its turn, which a paused Webhook may never give, until it is too late.
+    async fn turn(&self) -> Option<Permit> {
+        let lane = lane(&self.namespace, &self.webhook);
+        let left = self.until.map_or(LONGEST_WAIT, |until| {
+            until.signed_duration_since(self.context.clock.now()).to_std().unwrap_or_default().min(LONGEST_WAIT)
+        });
+        tokio::time::timeout(left, self.context.pacer.admit(&lane)).await.ok().flatten()
+    }
+
     fn still_wanted(&self) -> Option<(Coupon, Arc<Endpoint>)> {
         if self.context.deliveries.is_stopping() {
             return None;
@@ -82,7 +97,8 @@ impl Task {
         let fetched = fetch::run(&cached, &self.context)?;
         let planned = plan::run(&fetched.circumstances_of_active());
         let endpoint = fetched.endpoints.get(&self.webhook)?.clone();
-        (planned == Plan::Send(self.delivery.clone())).then_some((fetched.coupon, endpoint))
+        let wanted = matches!(planned, Plan::Send { delivery, .. } if delivery == self.delivery);
+        wanted.then_some((fetched.coupon, endpoint))
     }
 
     async fn attempt(

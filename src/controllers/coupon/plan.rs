@@ -48,8 +48,8 @@ pub enum Plan {
     Nothing,
     /// Look again after a while.
     Wait(Duration),
-    /// Send a delivery, by its name.
-    Send(String),
+    /// Send a delivery, by its name, if its turn comes before it is too late.
+    Send { delivery: String, until: Option<DateTime<Utc>> },
     /// Hold it: it was restored.
     HoldRestored,
     /// Give a delivery up: its time has passed.
@@ -107,7 +107,8 @@ fn next_attempt(at: &Circumstances<'_>, delivery: &Delivery, status: &DeliverySt
         CampaignState::NotNeeded | CampaignState::Running => {}
     }
     let Some(endpoint) = at.endpoints.get(&delivery.webhook_ref.name) else { return Plan::Nothing };
-    if let Some(why) = deadlines(at, delivery, endpoint).passed(at.now) {
+    let deadlines = deadlines(at, delivery, endpoint);
+    if let Some(why) = deadlines.passed(at.now) {
         return Plan::Expire { delivery: delivery.name.clone(), why };
     }
     let missing = endpoint.missing_parameters(&delivery.parameters);
@@ -120,7 +121,7 @@ fn next_attempt(at: &Circumstances<'_>, delivery: &Delivery, status: &DeliverySt
     }
     match status.next_attempt_time.and_then(|next| next.signed_duration_since(at.now).to_std().ok()) {
         Some(left) if !left.is_zero() => Plan::Wait(left),
-        _ => Plan::Send(delivery.name.clone()),
+        _ => Plan::Send { delivery: delivery.name.clone(), until: deadlines.earliest() },
     }
 }
 

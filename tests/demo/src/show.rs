@@ -49,8 +49,7 @@ pub async fn requests(outbox: &str) -> Result<()> {
         for header in request["headers"].as_array().into_iter().flatten() {
             println!("{}: {}", text(&header[0]), text(&header[1]));
         }
-        let body: Value = serde_json::from_str(&text(&request["body"]))?;
-        println!("\n{}\n→ HTTP {}\n", serde_json::to_string_pretty(&body)?, text(&request["answered"]));
+        println!("\n{}\n→ HTTP {}\n", text(&request["body"]).trim_end(), text(&request["answered"]));
     }
     Ok(())
 }

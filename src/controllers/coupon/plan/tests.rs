@@ -61,8 +61,12 @@ fn planned(status: Option<CouponStatus>, changes: Value, change: impl FnOnce(&mu
     run(&circumstances)
 }
 
+fn send_until(seconds: i64) -> Plan {
+    Plan::Send { delivery: DELIVERY.into(), until: Some(at(seconds)) }
+}
+
 fn send() -> Plan {
-    Plan::Send(DELIVERY.into())
+    send_until(3600)
 }
 
 #[test]
@@ -134,13 +138,13 @@ fn a_retry_waits_for_its_time_and_a_pause_does_not() {
 fn a_deadline_that_passed_expires_it() {
     let late = planned(None, json!({ "deadlineSeconds": 60 }), |c| c.now = at(60));
     assert!(matches!(late, Plan::Expire { .. }));
-    assert_eq!(planned(None, json!({ "deadlineSeconds": 60 }), |c| c.now = at(59)), send());
+    assert_eq!(planned(None, json!({ "deadlineSeconds": 60 }), |c| c.now = at(59)), send_until(60));
     let stale = json!({
         "responseFormat": "CleverTap",
         "payload": "{\"d\":[{\"type\":\"event\",\"evtName\":\"E\",\"identity\":\"${$P}\",\"ts\":1672531200,\"evtData\":{}}]}",
         "deadlineSeconds": 86400,
     });
-    assert_eq!(planned(None, stale.clone(), |c| c.now = at(7199)), send());
+    assert_eq!(planned(None, stale.clone(), |c| c.now = at(7199)), send_until(7200));
     assert!(
         matches!(planned(None, stale, |c| c.now = at(7200)), Plan::Expire { .. }),
         "CleverTap's live campaigns would not send it"
