@@ -40,7 +40,6 @@ pub mod reason {
     pub const COUPONS_MISSING: &str = "CouponsMissing";
     pub const NAME_CONFLICT: &str = "NameConflict";
     pub const KEYSPACE_TOO_SMALL: &str = "KeyspaceTooSmall";
-    pub const PROGRESSING: &str = "Progressing";
     pub const NOT_PROGRESSING: &str = "NotProgressing";
     pub const NOT_STALLED: &str = "NotStalled";
     pub const SETTLED: &str = "Settled";

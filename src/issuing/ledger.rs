@@ -1,6 +1,6 @@
 //! The ledger: the Coupons of a rule, read as a record of who got one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 
@@ -86,18 +86,6 @@ impl Ledger {
             tally.count(entry, campaign_uid);
         }
         tally
-    }
-
-    /// Recipients with more than one Coupon under a key. Names make that impossible for Coupons that
-    /// the operator wrote.
-    #[must_use]
-    pub fn duplicates(&self, key: &str) -> Vec<&str> {
-        let mut seen: HashMap<&str, u32> = HashMap::new();
-        for entry in self.entries.iter().filter(|e| e.occurrence == key) {
-            let count = seen.entry(&entry.recipient).or_default();
-            *count = count.saturating_add(1);
-        }
-        seen.into_iter().filter(|(_, count)| *count > 1).map(|(recipient, _)| recipient).collect()
     }
 }
 
