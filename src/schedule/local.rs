@@ -3,6 +3,8 @@
 use chrono::{DateTime, Datelike, Days, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Timelike, Utc};
 use chrono_tz::{GapInfo, Tz};
 
+use super::days::{self, Day};
+
 /// The instants of a local day: from its first to the first of the next. None if the zone skipped the
 /// day, as Pacific/Apia did 2011-12-30.
 #[must_use]
@@ -19,21 +21,73 @@ pub fn first_instant(zone: Tz, date: NaiveDate) -> Option<DateTime<Utc>> {
 }
 
 /// A local boundary as an instant: in a gap, the first instant after it; repeated, the earlier one.
-fn instant(zone: Tz, local: NaiveDateTime) -> Option<DateTime<Utc>> {
+#[must_use]
+pub fn instant(zone: Tz, local: NaiveDateTime) -> Option<DateTime<Utc>> {
     match zone.from_local_datetime(&local) {
         MappedLocalTime::Single(time) | MappedLocalTime::Ambiguous(time, _) => Some(time.with_timezone(&Utc)),
         MappedLocalTime::None => GapInfo::new(&local, &zone)?.end.map(|time| time.with_timezone(&Utc)),
     }
 }
 
+/// The local date of an instant, by the days that [`day`] tells apart: where the clock fell back over
+/// midnight, an instant belongs to the day that had begun.
+#[must_use]
+pub fn date(zone: Tz, instant: DateTime<Utc>) -> NaiveDate {
+    let shown = instant.with_timezone(&zone).date_naive();
+    let next = shown.checked_add_days(Days::new(1)).unwrap_or(shown);
+    if first_instant(zone, next).is_some_and(|start| start <= instant) { next } else { shown }
+}
+
+/// A local time, in seconds since the first day known, as an instant in Unix seconds.
+pub(super) fn unix(zone: Tz, local: i64) -> i64 {
+    let midnight = days::date(0).and_time(NaiveTime::MIN).and_utc().timestamp();
+    let as_if_utc = midnight.saturating_add(local);
+    let local = DateTime::from_timestamp(as_if_utc, 0).map(|time| time.naive_utc());
+    local.and_then(|local| instant(zone, local)).map_or(as_if_utc, |time| time.timestamp())
+}
+
+/// The day that an instant belongs to, or one next to it.
+pub(super) fn about(unix: i64) -> Day {
+    let midnight = days::date(0).and_time(NaiveTime::MIN).and_utc().timestamp();
+    unix.saturating_sub(midnight).div_euclid(86_400)
+}
+
+/// Steps in which a zone's history is looked through: far apart enough to be quick, and near enough
+/// that no zone moved over the date line and back within one.
+const STEP: usize = 14;
+
+/// The seconds by which local midnight moved within a step from a day on.
+fn moved_by(zone: Tz, from: Day) -> u64 {
+    let offset = |day: Day| unix(zone, day.saturating_mul(86_400)).saturating_sub(day.saturating_mul(86_400));
+    offset(from).abs_diff(offset(from.saturating_add(i64::try_from(STEP).unwrap_or_default())))
+}
+
+/// No gap of a zone is longer: an ordinary change of the clock, or a move over the date line.
+pub(super) fn longest_gap_seconds(zone: Tz) -> i64 {
+    const ORDINARY: u64 = 3 * 3600;
+    let unusual = (0..days::DAYS).step_by(STEP).any(|day| moved_by(zone, day) >= ORDINARY);
+    if unusual { 26 * 3600 } else { 4 * 3600 }
+}
+
+/// Days that a zone left out: it moved over the date line.
+pub(super) fn skipped_days(zone: Tz) -> impl Iterator<Item = Day> {
+    let moved = move |from: &Day| moved_by(zone, *from) >= 43_200;
+    let skipped = move |day: &Day| {
+        unix(zone, day.saturating_mul(86_400)) == unix(zone, day.saturating_add(1).saturating_mul(86_400))
+    };
+    let days_from = |from: Day| from..=from.saturating_add(i64::try_from(STEP).unwrap_or_default());
+    (0..days::DAYS).step_by(STEP).filter(moved).flat_map(days_from).filter(skipped)
+}
+
 /// A local start as a key.
 pub(super) fn key(zone: Tz, start: DateTime<Utc>) -> String {
-    let local = start.with_timezone(&zone).naive_local();
-    let date = local.date();
+    let date = date(zone, start);
     let day = format!("{:04}{:02}{:02}", date.year(), date.month(), date.day());
     if first_instant(zone, date) == Some(start) {
         return day;
     }
+    let local = start.with_timezone(&zone).naive_local();
+    let day = format!("{:04}{:02}{:02}", local.year(), local.month(), local.day());
     let seconds = if local.second() == 0 { String::new() } else { format!("{:02}", local.second()) };
     format!("{day}T{:02}{:02}{seconds}", local.hour(), local.minute())
 }

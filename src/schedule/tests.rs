@@ -1,39 +1,50 @@
-use chrono::{NaiveTime, TimeDelta, TimeZone};
-use proptest::prelude::*;
-use serde_json::json;
+use chrono::TimeDelta;
+use serde_json::{Value, json};
 
 use super::*;
 
-fn campaign(zone: &str, dates: &[&str], start: Option<&str>, end: Option<&str>) -> CampaignSpec {
-    let schedules = if dates.is_empty() { json!([]) } else { json!([{ "onDates": dates }]) };
-    serde_json::from_value(json!({
-        "timeZone": zone, "startTime": start, "endTime": end, "audience": { "profiles": [] },
+fn campaign(zone: &str, schedules: &Value, more: &Value) -> CampaignSpec {
+    let mut spec = json!({
+        "timeZone": zone, "audience": { "profiles": [] },
         "rules": [{ "name": "r", "schedules": schedules, "effects": [] }],
-    }))
-    .unwrap()
+    });
+    more.as_object().unwrap().iter().for_each(|(k, v)| spec[k] = v.clone());
+    serde_json::from_value(spec).unwrap()
 }
 
-fn calendar(zone: &str, dates: &[&str]) -> Calendar {
-    let campaign = campaign(zone, dates, None, None);
-    Calendar::of(&campaign, &campaign.rules[0]).unwrap()
+fn of(campaign: &CampaignSpec) -> Result<Calendar, ScheduleError> {
+    Calendar::of(campaign, &campaign.rules[0])
+}
+
+fn calendar(zone: &str, schedules: Value) -> Calendar {
+    of(&campaign(zone, &schedules, &json!({}))).unwrap()
 }
 
 fn utc(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-fn only_window(zone: &str, dates: &[&str]) -> (DateTime<Utc>, DateTime<Utc>) {
-    let calendar = calendar(zone, dates);
-    assert_eq!(calendar.windows.len(), 1);
-    (calendar.windows[0].start_time.unwrap(), calendar.windows[0].end_time.unwrap())
+/// Windows as `start/end`, in UTC.
+fn windows(calendar: &Calendar, from: &str, until: &str) -> Vec<String> {
+    let text = |at: Option<DateTime<Utc>>| at.map_or("…".to_owned(), |at| at.format("%m-%dT%H:%M").to_string());
+    let shown = |w: Window| format!("{}/{}", text(w.start_time), text(w.end_time));
+    calendar.windows(utc(from), utc(until)).map(shown).collect()
+}
+
+fn in_2026(zone: &str, schedules: Value) -> Vec<String> {
+    windows(&calendar(zone, schedules), "2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z")
 }
 
 #[test]
 fn the_first_of_january_in_berlin_is_a_berlin_day() {
-    assert_eq!(
-        only_window("Europe/Berlin", &["2023-01-01"]),
-        (utc("2022-12-31T23:00:00Z"), utc("2023-01-01T23:00:00Z"))
-    );
+    let calendar = calendar("Europe/Berlin", json!([{ "onDates": ["2023-01-01"] }]));
+    let window = calendar.open_at(utc("2023-01-01T08:00:00Z")).unwrap();
+    assert_eq!(window.start_time, Some(utc("2022-12-31T23:00:00Z")));
+    assert_eq!(window.end_time, Some(utc("2023-01-01T23:00:00Z")));
+    assert_eq!(calendar.open_at(utc("2023-01-01T23:00:00Z")), None);
+    assert_eq!(calendar.next_opening(utc("2022-06-01T00:00:00Z")), window.start_time);
+    assert_eq!(calendar.next_boundary(utc("2023-01-01T08:00:00Z")), window.end_time);
+    assert_eq!(calendar.next_boundary(utc("2023-01-01T23:00:00Z")), None);
 }
 
 #[test]
@@ -43,99 +54,260 @@ fn days_with_changes_of_the_clock_have_their_real_length() {
         ("Europe/Berlin", "2026-10-25", 25 * 60),
         ("America/Havana", "2026-11-01", 25 * 60),
         ("Australia/Lord_Howe", "2026-04-05", 24 * 60 + 30),
+        ("Australia/Lord_Howe", "2026-10-04", 23 * 60 + 30),
+        ("Asia/Beirut", "2022-03-27", 23 * 60),
+        ("Africa/Cairo", "2024-04-26", 23 * 60),
     ] {
-        let (start, end) = only_window(zone, &[date]);
-        assert_eq!((end - start).num_minutes(), minutes, "{zone} {date}");
+        let calendar = calendar(zone, json!([{ "onDates": [date] }]));
+        let window = calendar.windows(utc("2020-01-01T00:00:00Z"), utc("2030-01-01T00:00:00Z")).next().unwrap();
+        let length = window.end_time.unwrap() - window.start_time.unwrap();
+        assert_eq!(length.num_minutes(), minutes, "{zone} {date}");
     }
-    let beirut = (utc("2022-03-26T22:00:00Z"), utc("2022-03-27T21:00:00Z"));
+}
+
+#[test]
+fn a_window_is_a_longest_unbroken_stretch() {
+    let week = calendar("Etc/UTC", json!([{ "daysOfWeek": ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday"] }]));
     assert_eq!(
-        only_window("Asia/Beirut", &["2022-03-27"]),
-        beirut,
-        "a day without midnight begins at its first instant"
+        windows(&week, "2026-01-07T12:00:00Z", "2026-01-13T00:00:00Z"),
+        ["01-05T00:00/01-10T00:00", "01-12T00:00/01-17T00:00"]
     );
+    let halves = json!([{ "timeOfDay": { "from": "00:00", "to": "12:00" } }, { "timeOfDay": { "from": "12:00", "to": "24:00" } }]);
+    assert_eq!(in_2026("Europe/Berlin", halves), ["…/…"], "what never closes has neither start nor end");
+    assert_eq!(in_2026("Etc/UTC", json!([])), ["…/…"]);
+    let from = json!([{ "after": "2026-05-01T09:00" }]);
+    assert_eq!(in_2026("Europe/Berlin", from), ["05-01T07:00/…"]);
 }
 
 #[test]
-fn days_in_a_row_are_one_window_whatever_their_order() {
-    let (start, end) = only_window("Etc/UTC", &["2023-01-03", "2023-01-01", "2023-01-02", "2023-01-02"]);
-    assert_eq!((start, end), (utc("2023-01-01T00:00:00Z"), utc("2023-01-04T00:00:00Z")));
+fn every_field_of_a_schedule_holds_when_it_says() {
+    for (schedule, expected) in [
+        (json!({ "monthDays": ["12-24", "12-25"] }), vec!["12-24T00:00/12-26T00:00"]),
+        (
+            json!({ "monthDays": ["02-28"], "timeOfDay": { "from": "09:30", "to": "17:00" } }),
+            vec!["02-28T09:30/02-28T17:00"],
+        ),
+        (
+            json!({ "onDates": ["2026-01-02", "2026-01-03"], "daysOfWeek": ["Saturday"] }),
+            vec!["01-03T00:00/01-04T00:00"],
+        ),
+        (
+            json!({ "onDates": ["2026-01-02"], "timeOfDay": { "from": "22:00", "to": "02:00" } }),
+            vec!["01-02T22:00/01-03T02:00"],
+        ),
+        (
+            json!({ "after": "2026-01-01T10:00:00+02:00", "before": "2026-01-01T10:00" }),
+            vec!["01-01T08:00/01-01T10:00"],
+        ),
+        (json!({ "cron": "30 9 1 1 *" }), vec!["01-01T09:30/01-01T10:30"]),
+        (
+            json!({ "rrule": { "start": "2025-01-31T09:00", "rule": "FREQ=MONTHLY;BYDAY=-1FR;UNTIL=20260301" }, "windowSeconds": 60 }),
+            vec!["01-30T09:00/01-30T09:01", "02-27T09:00/02-27T09:01"],
+        ),
+        (
+            json!({ "onDates": ["2026-01-02"], "except": [{ "timeOfDay": { "from": "06:00", "to": "07:00" } }] }),
+            vec!["01-02T00:00/01-02T06:00", "01-02T07:00/01-03T00:00"],
+        ),
+    ] {
+        assert_eq!(in_2026("Etc/UTC", json!([schedule])), expected, "{schedule}");
+    }
 }
 
 #[test]
-fn a_rule_that_can_never_open_is_said_at_once() {
-    let never = ScheduleError::NeverOpens("r".into());
-    let skipped = campaign("Pacific/Apia", &["2011-12-30"], None, None);
-    assert_eq!(Calendar::of(&skipped, &skipped.rules[0]), Err(never.clone()));
-    let outside = campaign("Etc/UTC", &["2023-01-01"], Some("2024-01-01T00:00:00Z"), None);
-    assert_eq!(Calendar::of(&outside, &outside.rules[0]), Err(never));
+fn a_tick_begins_a_new_window_and_ends_the_one_before() {
+    let hourly = json!([{ "onDates": ["2026-01-02"], "timeOfDay": { "from": "09:30", "to": "12:00" }, "cron": "0 * * * *", "windowSeconds": 7200 }]);
+    assert_eq!(
+        in_2026("Etc/UTC", hourly),
+        ["01-02T09:30/01-02T10:00", "01-02T10:00/01-02T11:00", "01-02T11:00/01-02T12:00"]
+    );
+    let within = json!([{ "onDates": ["2026-01-02"] }, { "cron": "0 9 2 1 *" }]);
+    assert_eq!(in_2026("Etc/UTC", within), ["01-02T00:00/01-02T09:00", "01-02T09:00/01-03T00:00"]);
+}
+
+/// The boundary rule: in a gap, the first instant after it; repeated, the earlier of the two.
+#[test]
+fn gaps_and_repeats_open_nothing_twice() {
+    let spring = json!([{ "onDates": ["2026-03-29"], "timeOfDay": { "from": "02:15", "to": "02:45" } }]);
+    assert!(of(&campaign("Europe/Berlin", &spring, &json!({}))).is_err(), "a time of day inside a gap has no window");
+    let autumn = json!([{ "onDates": ["2026-10-25"], "timeOfDay": { "from": "02:15", "to": "02:45" } }]);
+    assert_eq!(in_2026("Europe/Berlin", autumn), ["10-25T00:15/10-25T00:45"]);
+    let ticks = |day: &str| json!([{ "onDates": [day], "cron": "*/30 2 * * *", "windowSeconds": 600 }]);
+    assert_eq!(
+        in_2026("Europe/Berlin", ticks("2026-03-29")),
+        ["03-29T01:00/03-29T01:10"],
+        "a tick inside a gap opens at its end"
+    );
+    assert_eq!(in_2026("Europe/Berlin", ticks("2026-10-25")), ["10-25T00:00/10-25T00:10", "10-25T00:30/10-25T00:40"]);
+    let skipped =
+        |time: Value| campaign("Pacific/Apia", &json!([{ "onDates": ["2011-12-30"], "timeOfDay": time }]), &json!({}));
+    assert!(of(&skipped(json!({ "from": "00:00", "to": "24:00" }))).is_err());
+    assert!(of(&skipped(json!({ "from": "22:00", "to": "02:00" }))).is_err(), "its night never began");
 }
 
 #[test]
-fn wrong_zones_and_dates_name_their_field() {
-    let zone = campaign("Mars/Olympus", &["2023-01-01"], None, None);
-    assert!(Calendar::of(&zone, &zone.rules[0]).unwrap_err().to_string().starts_with("spec.timeZone: Mars/Olympus"));
-    let date = campaign("Etc/UTC", &["2023-01-01", "2023-02-30"], None, None);
-    let said = Calendar::of(&date, &date.rules[0]).unwrap_err().to_string();
-    assert!(said.starts_with("spec.rules[r].schedules[0].onDates[1]: 2023-02-30"), "{said}");
+fn rules_that_never_open_or_open_late_are_answered_at_once() {
+    let never = [
+        json!([{ "cron": "0 0 30 2 *" }]),
+        json!([{ "cron": "0 3 * * *", "timeOfDay": { "from": "09:00", "to": "17:00" } }]),
+        json!([{ "rrule": { "start": "2023-01-01T09:00", "rule": "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30" } }]),
+        json!([{ "rrule": { "start": "2023-01-01T09:00", "rule": "FREQ=DAILY;BYMONTHDAY=31;BYMONTH=2" } }]),
+        json!([{ "onDates": ["2023-01-02"], "daysOfWeek": ["Sunday"] }]),
+        json!([{ "daysOfWeek": ["Monday"], "except": [{ "daysOfWeek": ["Monday", "Tuesday"] }] }]),
+        json!([{ "timeOfDay": { "from": "09:00", "to": "17:00" }, "except": [{ "timeOfDay": { "from": "08:00", "to": "12:00" } }, { "timeOfDay": { "from": "12:00", "to": "24:00" } }] }]),
+        json!([{ "after": "2024-01-01T00:00", "before": "2023-01-01T00:00" }]),
+    ];
+    for schedules in never {
+        let spec = campaign("Europe/Berlin", &schedules, &json!({}));
+        let begun = std::time::Instant::now();
+        assert_eq!(of(&spec).err(), Some(ScheduleError::NeverOpens("r".into())), "{schedules}");
+        println!("never {:?} {schedules}", begun.elapsed());
+    }
+    let late = [
+        (json!([{ "onDates": ["2096-02-29"] }]), "2096-02-28T23:00:00Z"),
+        (json!([{ "cron": "*/5 * * * *", "onDates": ["2096-02-29"] }]), "2096-02-28T23:00:00Z"),
+        (json!([{ "cron": "*/5 * * * *", "except": [{ "before": "2096-02-29T00:00:00Z" }] }]), "2096-02-29T00:00:00Z"),
+        (
+            json!([{ "monthDays": ["02-29"], "daysOfWeek": ["Wednesday"], "after": "2070-01-01T00:00" }]),
+            "2096-02-28T23:00:00Z",
+        ),
+        (
+            json!([{ "rrule": { "start": "2096-02-29T00:00", "rule": "FREQ=DAILY;BYHOUR=0,1,2,3,4,5" } }]),
+            "2096-02-28T23:00:00Z",
+        ),
+    ];
+    for (schedules, expected) in late {
+        let spec = campaign("Europe/Berlin", &schedules, &json!({}));
+        let begun = std::time::Instant::now();
+        let found = of(&spec).unwrap().next_opening(utc("2026-01-01T00:00:00Z"));
+        println!("late {:?} {schedules}", begun.elapsed());
+        assert_eq!(found, Some(utc(expected)), "{schedules}");
+    }
+}
+
+/// A search that finds nothing for long ends, and says how far it looked.
+#[test]
+fn a_dense_rule_that_never_opens_is_looked_at_again_later() {
+    let masked =
+        json!([{ "cron": "* * * * *", "windowSeconds": 60, "except": [{ "cron": "* * * * *", "windowSeconds": 60 }] }]);
+    let calendar = calendar("Europe/Berlin", masked);
+    let now = utc("2026-01-01T00:00:00Z");
+    assert_eq!(calendar.next_opening(now), None);
+    let looked = calendar.next_boundary(now).unwrap();
+    assert!(looked - now > TimeDelta::days(1), "{looked}");
+}
+
+#[test]
+fn start_and_end_of_the_campaign_clip_windows() {
+    let bounds = json!({ "startTime": "2023-01-01T08:00:00Z", "endTime": "2023-01-01T09:00:00.5Z" });
+    let spec = campaign("Europe/Berlin", &json!([{ "onDates": ["2023-01-01"] }]), &bounds);
+    let calendar = of(&spec).unwrap();
+    let window = calendar.open_at(utc("2023-01-01T08:30:00Z")).unwrap();
+    assert_eq!(
+        (window.start_time, window.end_time),
+        (Some(utc("2023-01-01T08:00:00Z")), Some(utc("2023-01-01T09:00:01Z")))
+    );
+    let outside =
+        campaign("Etc/UTC", &json!([{ "onDates": ["2023-01-01"] }]), &json!({ "startTime": "2024-01-01T00:00:00Z" }));
+    assert_eq!(of(&outside), Err(ScheduleError::NeverOpens("r".into())));
+}
+
+#[test]
+fn what_is_wrong_names_its_field() {
+    let said = |schedule: Value| of(&campaign("Etc/UTC", &json!([schedule]), &json!({}))).unwrap_err().to_string();
+    for (schedule, words) in [
+        (
+            json!({ "onDates": ["2023-01-01", "2023-02-30"] }),
+            "spec.rules[r].schedules[0].onDates[1]: 2023-02-30 is no day",
+        ),
+        (json!({ "monthDays": ["02-30"] }), "schedules[0].monthDays[0]: 02-30"),
+        (json!({ "timeOfDay": { "from": "24:00", "to": "09:00" } }), "schedules[0].timeOfDay.from: 24:00"),
+        (
+            json!({ "timeOfDay": { "from": "09:00", "to": "09:00" } }),
+            "schedules[0].timeOfDay: from and to are the same",
+        ),
+        (json!({ "after": "yesterday" }), "schedules[0].after: yesterday"),
+        (json!({ "cron": "0 9 * *" }), "schedules[0].cron: 4 fields"),
+        (json!({ "cron": "0 25 * * *" }), "schedules[0].cron: hour: 25 is no number from 0 to 23"),
+        (json!({ "rrule": { "start": "2023-01-01", "rule": "FREQ=DAILY" } }), "schedules[0].rrule.start: 2023-01-01"),
+        (
+            json!({ "rrule": { "start": "2023-01-01T09:00", "rule": "FREQ=HOURLY" } }),
+            "schedules[0].rrule.rule: FREQ=HOURLY",
+        ),
+        (json!({ "daysOfWeek": ["Monday"], "windowSeconds": 60 }), "schedules[0].windowSeconds"),
+        (json!({ "daysOfWeek": ["Monday"], "except": [{ "cron": "@often" }] }), "schedules[0].except[0].cron: @often"),
+    ] {
+        let said = said(schedule);
+        assert!(said.contains(words), "{said}");
+    }
+    let zone = of(&campaign("Mars/Olympus", &json!([]), &json!({}))).unwrap_err();
+    assert!(zone.to_string().starts_with("spec.timeZone: Mars/Olympus"));
 }
 
 #[test]
 fn keys_are_a_frozen_format() {
-    let clipped = |start: &str| {
-        let campaign = campaign("Europe/Berlin", &["2023-01-01"], Some(start), None);
-        let calendar = Calendar::of(&campaign, &campaign.rules[0]).unwrap();
-        calendar.occurrence_key(calendar.windows[0])
+    let key_of = |zone: &str, schedules: Value, start: &str| {
+        let spec = campaign(zone, &schedules, &json!({ "startTime": start }));
+        let calendar = of(&spec).unwrap();
+        let window = calendar.windows(utc("2015-01-01T00:00:00Z"), utc("2030-01-01T00:00:00Z")).next().unwrap();
+        key(calendar.zone(), window)
     };
-    assert_eq!(clipped("2022-01-01T00:00:00Z"), "20230101");
-    assert_eq!(clipped("2023-01-01T08:00:00Z"), "20230101T0900");
-    assert_eq!(clipped("2023-01-01T08:00:07Z"), "20230101T090007");
-    let beirut = calendar("Asia/Beirut", &["2022-03-27"]);
-    assert_eq!(beirut.occurrence_key(beirut.windows[0]), "20220327");
-    let always = calendar("Etc/UTC", &[]);
-    assert_eq!(always.occurrence_key(always.windows[0]), "open");
+    let day = || json!([{ "onDates": ["2023-01-01"] }]);
+    assert_eq!(key_of("Europe/Berlin", day(), "2022-01-01T00:00:00Z"), "20230101");
+    assert_eq!(key_of("Europe/Berlin", day(), "2023-01-01T08:00:00Z"), "20230101T0900");
+    assert_eq!(key_of("Europe/Berlin", day(), "2023-01-01T08:00:07Z"), "20230101T090007");
+    let beirut = json!([{ "onDates": ["2022-03-27"] }]);
+    assert_eq!(key_of("Asia/Beirut", beirut, "2020-01-01T00:00:00Z"), "20220327", "a day without midnight");
+    assert_eq!(key(Tz::UTC, Window::default()), "open");
+}
+
+fn birthdays(around: &Value) -> AnniversaryCalendar {
+    let spec = campaign("Europe/Berlin", &json!([around]), &json!({}));
+    AnniversaryCalendar::of(&spec, &spec.rules[0]).unwrap().unwrap()
 }
 
 #[test]
-fn boundaries_wake_the_controller() {
-    let calendar = calendar("Etc/UTC", &["2023-01-01", "2023-02-01"]);
-    assert_eq!(calendar.next_opening(utc("2022-12-01T00:00:00Z")), Some(utc("2023-01-01T00:00:00Z")));
-    assert_eq!(calendar.next_boundary(utc("2023-01-01T00:00:00Z")), Some(utc("2023-01-02T00:00:00Z")));
-    assert_eq!(calendar.next_opening(utc("2023-02-01T00:00:00Z")), None);
-    assert!(calendar.open_at(utc("2023-01-01T00:00:00Z")).is_some());
-    assert!(calendar.open_at(utc("2023-01-02T00:00:00Z")).is_none());
+fn anniversaries_are_local_days_and_29_february_is_the_28th_in_common_years() {
+    let calendar = birthdays(&json!({ "anniversaryOf": { "attribute": "birthday" } }));
+    let leapling = MonthDay::parse("1992-02-29").unwrap();
+    let starts = |year| calendar.windows_of(leapling, year)[0].start_time.unwrap();
+    assert_eq!(starts(2026), utc("2026-02-27T23:00:00Z"));
+    assert_eq!(starts(2028), utc("2028-02-28T23:00:00Z"));
+    assert_eq!(calendar.next_opening(leapling, utc("2026-02-28T10:00:00Z")), Some(utc("2027-02-27T23:00:00Z")));
+    for (text, parsed) in [
+        ("1992-02-29", true),
+        ("02-29", true),
+        ("1992-02-29T08:00:00Z", true),
+        ("1993-02-29", false),
+        ("soon", false),
+        ("", false),
+    ] {
+        assert_eq!(MonthDay::parse(text).is_some(), parsed, "{text}");
+    }
 }
 
-const ZONES: [&str; 8] = [
-    "Europe/Berlin",
-    "Asia/Beirut",
-    "Africa/Cairo",
-    "America/Havana",
-    "America/Sao_Paulo",
-    "Pacific/Apia",
-    "Australia/Lord_Howe",
-    "Etc/UTC",
-];
+#[test]
+fn two_years_of_an_anniversary_can_be_open_at_once() {
+    let calendar =
+        birthdays(&json!({ "anniversaryOf": { "attribute": "birthday", "daysBefore": 200, "daysAfter": 200 } }));
+    let date = MonthDay::parse("06-15").unwrap();
+    let open = calendar.open_at(date, utc("2026-12-20T00:00:00Z"));
+    assert_eq!(open.iter().map(|(year, _)| *year).collect::<Vec<_>>(), [2026, 2027]);
+    assert_ne!(open[0].1, open[1].1);
+    assert!(calendar.year(2026).contains(open[0].1.start_time.unwrap()));
+}
 
-proptest! {
-    /// The slow and obvious way: an instant is in a window if its local date is one of the dates.
-    #[test]
-    fn an_instant_is_in_a_window_exactly_when_its_local_date_is_listed(
-        zone in prop::sample::select(&ZONES[..]),
-        offsets in prop::collection::vec(0i64..8000, 1..12), probe in 0i64..(8000 * 96),
-    ) {
-        let first = NaiveDate::from_ymd_opt(2008, 1, 1).unwrap();
-        let dates: Vec<String> = offsets.iter().map(|d| (first + TimeDelta::days(*d)).to_string()).collect();
-        let dates: Vec<&str> = dates.iter().map(String::as_str).collect();
-        let campaign = campaign(zone, &dates, None, None);
-        let Ok(calendar) = Calendar::of(&campaign, &campaign.rules[0]) else { return Ok(()) };
-        let tz: Tz = zone.parse().unwrap();
-        let near = first + TimeDelta::days(offsets[0]);
-        for instant in [
-            Utc.from_utc_datetime(&first.and_time(NaiveTime::MIN)) + TimeDelta::minutes(15 * probe),
-            Utc.from_utc_datetime(&near.and_time(NaiveTime::MIN)) + TimeDelta::minutes(15 * (probe % 200) - 1500),
-        ] {
-            let local = instant.with_timezone(&tz).date_naive().to_string();
-            prop_assert_eq!(calendar.open_at(instant).is_some(), dates.contains(&local.as_str()), "{} {}", zone, instant);
-        }
-    }
+#[test]
+fn an_anniversary_combines_with_other_fields() {
+    let calendar = birthdays(&json!({
+        "anniversaryOf": { "attribute": "birthday", "daysBefore": 3, "daysAfter": 3 },
+        "daysOfWeek": ["Saturday", "Sunday"], "timeOfDay": { "from": "22:00", "to": "02:00" },
+        "except": [{ "daysOfWeek": ["Sunday"], "timeOfDay": { "from": "00:00", "to": "01:00" } }],
+    }));
+    let date = MonthDay::parse("06-17").unwrap(); // a Wednesday in 2026: from Sunday 14 to Saturday 20
+    let shown: Vec<String> = calendar
+        .windows_of(date, 2026)
+        .iter()
+        .map(|w| format!("{}/{}", w.start_time.unwrap().format("%dT%H"), w.end_time.unwrap().format("%dT%H")))
+        .collect();
+    assert_eq!(shown, ["14T20/15T00", "20T20/20T22", "20T23/21T00"]);
 }

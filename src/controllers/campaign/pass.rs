@@ -83,7 +83,7 @@ impl Pass<'_> {
     fn occurrence(&self, issue: &Issue, ledger: &Ledger) -> OccurrenceStatus {
         let (key, window) = match ledger.earliest_overlapping(issue.window) {
             Some((key, window)) => (key.to_owned(), window),
-            None => (issue.rule.calendar.occurrence_key(issue.window), issue.window),
+            None => (crate::schedule::key(issue.rule.calendar.zone(), issue.window), issue.window),
         };
         OccurrenceStatus {
             rule: issue.rule.name.clone(),
