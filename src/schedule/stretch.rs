@@ -69,10 +69,8 @@ fn without<'a>(stretch: Stretch, taken: impl Iterator<Item = &'a Stretch>) -> Ve
         if now.start < taken.start {
             left.push(Stretch { end: taken.start.min(now.end), ..now });
         }
-        rest = (taken.end < now.end).then(|| match taken.end > now.start {
-            true => Stretch::between(taken.end, now.end),
-            false => now,
-        });
+        let later = || if taken.end > now.start { Stretch::between(taken.end, now.end) } else { now };
+        rest = (taken.end < now.end).then(later);
     }
     left.extend(rest);
     left
