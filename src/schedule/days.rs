@@ -88,6 +88,12 @@ impl DaySet {
         self.0.iter().all(|word| *word == 0)
     }
 
+    /// How many days there are.
+    pub fn len(&self) -> usize {
+        let ones = self.0.iter().map(|word| word.count_ones());
+        ones.fold(0, |all, ones| all.saturating_add(usize::try_from(ones).unwrap_or_default()))
+    }
+
     /// The first day of the set from a day on.
     pub fn next_in(&self, from: Day) -> Option<Day> {
         self.next(from, |word| word)

@@ -83,10 +83,20 @@ impl Entry {
         if let Some(pattern) =
             self.fields.pattern.as_ref().filter(|_| self.anniversary.is_none() && !self.fields.ticks.is_empty())
         {
-            let jump = local::longest_gap_seconds(zone);
+            let jump = local::history(zone).longest_gap_seconds;
             self.fields.ticks = self.fields.ticks.iter().map(|ticks| ticks.near(pattern, jump)).collect();
         }
         self
+    }
+
+    /// True if a window may begin within another.
+    pub fn has_ticks(&self) -> bool {
+        !self.fields.ticks.is_empty()
+    }
+
+    /// How many stretches it is made of and has taken away, roughly.
+    pub fn density(&self) -> usize {
+        self.except.iter().map(Fields::density).fold(self.fields.density(), usize::saturating_add)
     }
 
     /// The days and times of an entry that has nothing else.
@@ -128,7 +138,8 @@ impl Entry {
     /// What ticks and exceptions leave. Exceptions without ticks come first, since they are few and may
     /// take away many ticks.
     fn narrowed(&self, zone: Tz, held: Vec<Stretch>, fuel: &Fuel) -> Vec<Stretch> {
-        let (dense, sparse): (Vec<&Fields>, Vec<&Fields>) = self.except.iter().partition(|e| !e.ticks.is_empty());
+        let (mut dense, sparse): (Vec<&Fields>, Vec<&Fields>) = self.except.iter().partition(|e| !e.ticks.is_empty());
+        dense.sort_by_key(|except| except.density());
         let without = |held: Vec<Stretch>, except: &Fields| {
             let taken = held.iter().take_while(|_| fuel.spend()).flat_map(|s| except.stretches(zone, *s, fuel));
             minus(&held, &taken.collect::<Vec<_>>())
@@ -153,11 +164,17 @@ impl Fields {
             let time = time.unwrap_or((0, MINUTES_PER_DAY));
             if time.1 > MINUTES_PER_DAY {
                 // A night that would begin on a day that the zone left out does not begin.
-                on = on.minus(&DaySet::of(local::skipped_days(zone)));
+                on = on.minus(&local::history(zone).skipped_days);
             }
             Pattern::of(&on, time)
         });
         Ok(Self { days, time, bounds: Stretch::between(start, end), ticks: ticks(fields, place)?, pattern })
+    }
+
+    /// How many stretches it is made of, roughly.
+    fn density(&self) -> usize {
+        let of_ticks = self.ticks.iter().map(Ticks::density).min();
+        of_ticks.unwrap_or_else(|| self.pattern.as_ref().map_or(1, Pattern::density))
     }
 
     /// True if it has no field but days and times.
@@ -333,6 +350,8 @@ fn ticks(fields: &ScheduleFields, place: &str) -> Result<Vec<Ticks>, ScheduleErr
             why: "says how long a window is open after a tick: it goes with cron or rrule",
         });
     }
+    // The fewer ticks the first leaves, the fewer of the second are looked at.
+    ticks.sort_by_key(Ticks::density);
     let window = fields.window_seconds.unwrap_or(DEFAULT_WINDOW_SECONDS);
     Ok(ticks.into_iter().map(|ticks| ticks.with_window(window)).collect())
 }

@@ -1,9 +1,12 @@
 //! Local time and instants.
 
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
 use chrono::{DateTime, Datelike, Days, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Timelike, Utc};
 use chrono_tz::{GapInfo, Tz};
 
-use super::days::{self, Day};
+use super::days::{self, Day, DaySet};
 
 /// The instants of a local day: from its first to the first of the next. None if the zone skipped the
 /// day, as Pacific/Apia did 2011-12-30.
@@ -52,6 +55,34 @@ pub(super) fn about(unix: i64) -> Day {
     unix.saturating_sub(midnight).div_euclid(86_400)
 }
 
+/// What is peculiar to a zone's whole history.
+pub(super) struct ZoneHistory {
+    /// No gap is longer: that of an ordinary change of the clock, or of a move over the date line.
+    pub longest_gap_seconds: i64,
+    /// Days that the zone left out, since it moved over the date line.
+    pub skipped_days: DaySet,
+}
+
+/// The history of a zone, worked out once for each: it takes some thousand look-ups.
+pub(super) fn history(zone: Tz) -> Arc<ZoneHistory> {
+    static KNOWN: LazyLock<Mutex<HashMap<Tz, Arc<ZoneHistory>>>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.entry(zone).or_insert_with(|| Arc::new(ZoneHistory::of(zone))).clone()
+}
+
+impl ZoneHistory {
+    fn of(zone: Tz) -> Self {
+        const ORDINARY: u64 = 3 * 3600;
+        let steps = (0..days::DAYS).step_by(STEP).map(|day| (day, moved_by(zone, day)));
+        let unusual: Vec<(Day, u64)> = steps.filter(|(_, moved)| *moved >= ORDINARY).collect();
+        let longest_gap_seconds = if unusual.is_empty() { 4 * 3600 } else { 26 * 3600 };
+        let over_the_date_line = unusual.iter().filter(|(_, moved)| *moved >= 43_200).map(|(day, _)| *day);
+        let days_from = |from: Day| from..=from.saturating_add(i64::try_from(STEP).unwrap_or_default());
+        let skipped = over_the_date_line.flat_map(days_from).filter(|day| is_skipped(zone, *day));
+        Self { longest_gap_seconds, skipped_days: DaySet::of(skipped) }
+    }
+}
+
 /// Steps in which a zone's history is looked through: far apart enough to be quick, and near enough
 /// that no zone moved over the date line and back within one.
 const STEP: usize = 14;
@@ -62,21 +93,8 @@ fn moved_by(zone: Tz, from: Day) -> u64 {
     offset(from).abs_diff(offset(from.saturating_add(i64::try_from(STEP).unwrap_or_default())))
 }
 
-/// No gap of a zone is longer: an ordinary change of the clock, or a move over the date line.
-pub(super) fn longest_gap_seconds(zone: Tz) -> i64 {
-    const ORDINARY: u64 = 3 * 3600;
-    let unusual = (0..days::DAYS).step_by(STEP).any(|day| moved_by(zone, day) >= ORDINARY);
-    if unusual { 26 * 3600 } else { 4 * 3600 }
-}
-
-/// Days that a zone left out: it moved over the date line.
-pub(super) fn skipped_days(zone: Tz) -> impl Iterator<Item = Day> {
-    let moved = move |from: &Day| moved_by(zone, *from) >= 43_200;
-    let skipped = move |day: &Day| {
-        unix(zone, day.saturating_mul(86_400)) == unix(zone, day.saturating_add(1).saturating_mul(86_400))
-    };
-    let days_from = |from: Day| from..=from.saturating_add(i64::try_from(STEP).unwrap_or_default());
-    (0..days::DAYS).step_by(STEP).filter(moved).flat_map(days_from).filter(skipped)
+fn is_skipped(zone: Tz, day: Day) -> bool {
+    unix(zone, day.saturating_mul(86_400)) == unix(zone, day.saturating_add(1).saturating_mul(86_400))
 }
 
 /// A local start as a key.

@@ -138,17 +138,29 @@ impl Calendar {
     /// Where the rule is open within a range, cut at ticks; none if the fuel does not last.
     fn stretches(&self, range: Stretch, fuel: &Fuel) -> Option<Vec<Stretch>> {
         let Some(range) = range.clipped_to(self.bounds) else { return Some(Vec::new()) };
-        let holding = self.entries.iter().filter(|e| !e.never_holds());
-        let all = holding.flat_map(|entry| entry.stretches(self.zone, range, fuel)).collect();
+        let mut all = Vec::new();
+        for entry in self.entries.iter().filter(|e| !e.never_holds()) {
+            // Where all of the range is open anyway, only a tick can still make a difference.
+            if entry.has_ticks() || !covers(&all, range) {
+                all.extend(entry.stretches(self.zone, range, fuel));
+            }
+        }
         (fuel.left() > 0).then(|| stretch::union(all))
     }
 }
 
-/// Entries of days and times only are one.
+/// True if one of the stretches is all of a range.
+fn covers(stretches: &[Stretch], range: Stretch) -> bool {
+    stretches.iter().any(|s| s.start <= range.start && range.end <= s.end)
+}
+
+/// Entries of days and times only are one. What is quick to look at comes first.
 fn together(entries: Vec<Entry>) -> Vec<Entry> {
     let plain = entries.iter().filter_map(Entry::plain).cloned().reduce(|all, pattern| all.or(&pattern));
-    let others = entries.into_iter().filter(|e| e.plain().is_none());
-    plain.map(Entry::of).into_iter().chain(others).collect()
+    let mut others: Vec<Entry> = entries.into_iter().filter(|e| e.plain().is_none()).collect();
+    others.extend(plain.map(Entry::of));
+    others.sort_by_key(Entry::density);
+    others
 }
 
 fn window(stretch: Stretch) -> Window {

@@ -88,6 +88,11 @@ impl Pattern {
         })
     }
 
+    /// How many stretches there are at most.
+    pub fn density(&self) -> usize {
+        self.some.len().saturating_mul(self.slots.len())
+    }
+
     pub fn is_empty(&self) -> bool {
         self.some.is_empty()
     }

@@ -16,7 +16,8 @@ pub(super) const LATEST: Unix = 7_271_164_800;
 const FIRST_STEP: i64 = 3600;
 
 /// A search that has looked at so many stretches and found no window ends: it would take long, and
-/// whoever asks can ask again later.
+/// whoever asks can ask again later. A window that is put together from more has no start or end, as
+/// far as anybody looks: it goes on for years.
 const MOST_STRETCHES: usize = 50_000;
 
 /// A range with more stretches than this is halved: only the first of them may be asked for.
@@ -74,7 +75,7 @@ impl<'a> Search<'a> {
         let fuel = Fuel::new(MOST_STRETCHES);
         while start > EARLIEST {
             let range = Stretch::between(start.saturating_sub(step).max(EARLIEST), start);
-            let found = calendar.stretches(range, &fuel).unwrap_or_default();
+            let Some(found) = calendar.stretches(range, &fuel) else { return EARLIEST };
             match found.last().filter(|last| last.end == start) {
                 Some(last) if last.tick || last.start > range.start => return last.start,
                 Some(last) => start = last.start,
@@ -94,6 +95,9 @@ impl Iterator for Search<'_> {
         while self.ready.is_empty() && self.at < LATEST && !self.stopped {
             self.look(&mut left);
         }
-        self.ready.pop_front().or_else(|| self.open.take())
+        self.ready.pop_front().or_else(|| {
+            let open = self.open.take()?;
+            Some(if self.stopped { Stretch { end: LATEST, ..open } } else { open })
+        })
     }
 }

@@ -72,6 +72,11 @@ impl Ticks {
         Self { window, ..self }
     }
 
+    /// How many ticks there are, bounds aside.
+    pub fn density(&self) -> usize {
+        self.days.len().saturating_mul(self.times.len())
+    }
+
     /// True if it never fires.
     pub fn is_empty(&self) -> bool {
         self.local_from(0).next().is_none()

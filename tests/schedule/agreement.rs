@@ -15,6 +15,9 @@ const RULES_A_CLOCK: u64 = 50;
 const LEAD: usize = 2 * 1440;
 const COMPARED: usize = 3 * 1440;
 
+/// Of so many windows at the beginning and at the end of the range, each question is asked too.
+const BOUNDARIES: usize = 1;
+
 /// How many rules are compared: `SCHEDULE_CASES`, else a hundred thousand.
 fn cases() -> u64 {
     std::env::var("SCHEDULE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000)
@@ -117,7 +120,9 @@ impl Comparison<'_> {
         counts.windows += expected.len() as u64;
         counts.minutes += COMPARED as u64;
         self.starts_before_the_range(&found);
-        for (i, (start, end)) in expected.iter().enumerate() {
+        // A few windows of each rule: one that ticks each minute has thousands, all alike.
+        let some = |i: usize| i < BOUNDARIES || i + BOUNDARIES >= expected.len();
+        for (i, (start, end)) in expected.iter().enumerate().filter(|(i, _)| some(*i)) {
             self.boundaries(*start, *end, expected.get(i + 1).map(|next| next.0), found[i]);
             counts.boundaries += u64::from(*start > from) + u64::from(*end < until);
         }
@@ -161,12 +166,22 @@ impl Comparison<'_> {
         }
     }
 
+    /// Searches that begin elsewhere find the same, but for what is so far away that one of them did not
+    /// look there.
+    fn same_window(&self, found: Option<Window>, window: Window) {
+        let same = |a: Option<DateTime<Utc>>, b: Option<DateTime<Utc>>| a.is_none() || b.is_none() || a == b;
+        let found = found.unwrap_or_else(|| panic!("no window at {window:?}: {}", self.what));
+        let agree = same(found.start_time, window.start_time) && same(found.end_time, window.end_time);
+        assert!(agree, "{found:?} is not {window:?}: {}", self.what);
+    }
+
     /// What is asked of a calendar around a window gives that window.
     fn boundaries(&self, start: DateTime<Utc>, end: DateTime<Utc>, next: Option<DateTime<Utc>>, window: Window) {
         let second = TimeDelta::seconds(1);
-        assert_eq!(self.calendar.open_at(start), Some(window), "{}", self.what);
-        assert_eq!(self.calendar.open_at(end - second), Some(window), "{}", self.what);
-        assert_eq!(self.calendar.next_boundary(end - second), window.end_time, "{}", self.what);
+        self.same_window(self.calendar.open_at(start), window);
+        self.same_window(self.calendar.open_at(end - second), window);
+        let boundary = self.calendar.next_boundary(end - second);
+        assert!(boundary == window.end_time || window.end_time.is_none(), "{boundary:?} {window:?} {}", self.what);
         if let Some(next) = next {
             assert_eq!(self.calendar.next_opening(start), Some(next), "{}", self.what);
         }

@@ -217,6 +217,7 @@ pub fn place(random: &mut Random) -> (chrono_tz::Tz, NaiveDate) {
         return (zone.parse().unwrap(), day.parse().unwrap());
     }
     let zone = *random.pick(&chrono_tz::TZ_VARIANTS);
-    let first = NaiveDate::from_ymd_opt(1971, 1, 1).unwrap();
-    (zone, first + TimeDelta::days(random.below(365 * 75).into()))
+    // A rule may count from six years before.
+    let first = NaiveDate::from_ymd_opt(1977, 1, 1).unwrap();
+    (zone, first + TimeDelta::days(random.below(365 * 70).into()))
 }
