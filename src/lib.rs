@@ -17,5 +17,6 @@ pub mod controllers;
 pub mod delivery;
 pub mod issuing;
 pub mod manifests;
+pub mod rules;
 pub mod schedule;
 pub mod template;
