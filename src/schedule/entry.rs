@@ -122,7 +122,11 @@ impl Entry {
 
     /// Where it holds within a range, as far as the fuel goes; the anniversary aside.
     pub fn stretches(&self, zone: Tz, range: Stretch, fuel: &Fuel) -> Vec<Stretch> {
-        self.narrowed(zone, self.fields.held(zone, range, fuel), fuel)
+        // What is taken away in one piece is not looked at.
+        let taken: Vec<Stretch> = self.except.iter().filter(|e| e.is_only_bounds()).map(|e| e.bounds).collect();
+        let left = minus(&[range], &union(taken));
+        let held = left.into_iter().flat_map(|range| self.fields.held(zone, range, fuel)).collect();
+        self.narrowed(zone, held, fuel)
     }
 
     /// Where it holds if only the days from one to another count, both included. What begins on them may
@@ -180,6 +184,11 @@ impl Fields {
     /// True if it has no field but days and times.
     fn is_plain(&self) -> bool {
         self.bounds == ALWAYS && self.ticks.is_empty()
+    }
+
+    /// True if it has no field but `after` and `before`.
+    fn is_only_bounds(&self) -> bool {
+        self.pattern.is_none() && self.ticks.is_empty()
     }
 
     fn is_all_day(&self) -> bool {

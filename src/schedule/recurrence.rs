@@ -243,6 +243,13 @@ impl Rule {
             && self.year_days.is_empty()
             && self.month_days.is_empty()
             && self.weekdays.is_empty());
+        let says_weeks_only = !self.week_numbers.is_empty()
+            && self.year_days.is_empty()
+            && self.month_days.is_empty()
+            && self.weekdays.is_empty();
+        if says_weeks_only {
+            self.weekdays.push(NthWeekday { nth: None, weekday: start.weekday() });
+        }
         if says_days {
             return self;
         }

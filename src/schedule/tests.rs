@@ -115,6 +115,13 @@ fn every_field_of_a_schedule_holds_when_it_says() {
     }
 }
 
+/// RFC 5545, section 3.3.10: what a rule does not say of the day is taken from its start.
+#[test]
+fn a_rule_of_weeks_without_days_takes_the_weekday_of_its_start() {
+    let weeks = json!([{ "rrule": { "start": "2026-01-01T09:00", "rule": "FREQ=YEARLY;BYWEEKNO=20,21" }, "windowSeconds": 3600 }]);
+    assert_eq!(in_2026("Etc/UTC", weeks), ["05-14T09:00/05-14T10:00", "05-21T09:00/05-21T10:00"]);
+}
+
 #[test]
 fn a_tick_begins_a_new_window_and_ends_the_one_before() {
     let hourly = json!([{ "onDates": ["2026-01-02"], "timeOfDay": { "from": "09:30", "to": "12:00" }, "cron": "0 * * * *", "windowSeconds": 7200 }]);

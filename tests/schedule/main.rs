@@ -3,5 +3,7 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::panic)]
 
 mod agreement;
+mod bounded;
 mod model;
 mod random;
+mod vectors;
