@@ -1,5 +1,7 @@
 //! The time, as an argument: only `main` makes a clock, everything below is given one.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -8,6 +10,22 @@ use chrono::{DateTime, TimeDelta, Utc};
 #[derive(Clone, Debug)]
 pub struct Clock {
     set: Option<SetClock>,
+    steps: Steering,
+}
+
+/// Steps a set clock forward and back, as an administrator or a time server may do with a real one.
+#[derive(Clone, Debug, Default)]
+pub struct Steering(Arc<AtomicI64>);
+
+impl Steering {
+    /// Steps the clock by so much.
+    pub fn step(&self, by: TimeDelta) {
+        self.0.fetch_add(by.num_milliseconds(), Ordering::SeqCst);
+    }
+
+    fn stepped(&self) -> TimeDelta {
+        TimeDelta::try_milliseconds(self.0.load(Ordering::SeqCst)).unwrap_or_default()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,13 +47,20 @@ impl Clock {
     /// The machine's clock.
     #[must_use]
     pub fn real() -> Self {
-        Self { set: None }
+        Self { set: None, steps: Steering::default() }
     }
 
     /// A clock that shows `start` now, for a rehearsal.
     #[must_use]
     pub fn set_to(start: DateTime<Utc>) -> Self {
-        Self { set: Some(SetClock { start, started: Instant::now(), started_at: Utc::now() }) }
+        let set = SetClock { start, started: Instant::now(), started_at: Utc::now() };
+        Self { set: Some(set), steps: Steering::default() }
+    }
+
+    /// What steps this clock, if it was set.
+    #[must_use]
+    pub fn steering(&self) -> Steering {
+        self.steps.clone()
     }
 
     /// True if this clock was set: then this is a rehearsal.
@@ -47,13 +72,17 @@ impl Clock {
     /// The time.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
-        self.set.map_or_else(Utc::now, |set| set.moved(TimeDelta::from_std(set.started.elapsed()).unwrap_or_default()))
+        let Some(set) = self.set else { return Utc::now() };
+        let gone = TimeDelta::from_std(set.started.elapsed()).unwrap_or_default();
+        set.moved(gone.checked_add(&self.steps.stepped()).unwrap_or(gone))
     }
 
     /// What this clock showed, or would have shown, at a time that another machine noted: the API
     /// server's `creationTimestamp` is real even in a rehearsal.
     #[must_use]
     pub fn at(&self, real: DateTime<Utc>) -> DateTime<Utc> {
-        self.set.map_or(real, |set| set.moved(real.signed_duration_since(set.started_at)))
+        let Some(set) = self.set else { return real };
+        let gone = real.signed_duration_since(set.started_at);
+        set.moved(gone.checked_add(&self.steps.stepped()).unwrap_or(gone))
     }
 }

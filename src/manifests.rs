@@ -127,7 +127,7 @@ impl Manifests {
 
     fn campaign(&mut self, file: &str, campaign: &Campaign, webhooks: &BTreeMap<String, KnownWebhook>) {
         let object = format!("Campaign/{}", campaign.name_any());
-        for problem in campaign::run(&campaign.spec, webhooks).problems {
+        for problem in campaign::run(&campaign.spec, &campaign::compile(&campaign.spec), webhooks).problems {
             // The Webhook may be in the cluster and not in these files.
             let severity =
                 if problem.reason == reason::WEBHOOK_NOT_FOUND { Severity::Warning } else { Severity::Error };

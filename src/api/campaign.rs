@@ -484,6 +484,15 @@ pub struct CampaignStatus {
     /// When the next window opens; absent if none will.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_window_time: Option<DateTime<Utc>>,
+    /// Windows that closed up to this instant were either issued to or counted as missed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows_checked_until: Option<DateTime<Utc>>,
+    /// Windows that closed before everybody in the audience had been seen, since the operator did not run or the Campaign was suspended. They are not made up for: annotation coupon-operator.dev/reopen opens one once more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missed_windows: i64,
+    /// The annotation coupon-operator.dev/reopen that was last carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reopened: Option<String>,
     /// Codes issued, over the occurrences listed here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued: Option<i64>,
@@ -504,6 +513,9 @@ impl Default for CampaignStatus {
             observed_generation: super::unseen_generation(),
             conditions: Vec::new(),
             next_window_time: None,
+            windows_checked_until: None,
+            missed_windows: 0,
+            reopened: None,
             issued: None,
             delivered: None,
             failed: None,
@@ -520,9 +532,18 @@ pub struct OccurrenceStatus {
     pub rule: String,
     /// The occurrence's key: the window's local start, for example 20230101; `open` if it has none.
     pub key: String,
-    /// The window, as it was when the occurrence was opened.
+    /// The window that was last open for it.
     #[serde(default)]
     pub window: Window,
+    /// Until when more can be granted under its key: the end of its window, or of its period. Absent if without end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grants_until: Option<DateTime<Utc>>,
+    /// Everybody who was in the audience at some time while it was open has been seen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub audience_seen: bool,
+    /// Its window closed before everybody in the audience had been seen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missed: bool,
     /// How records are written down, fixed when the occurrence was opened.
     #[serde(default)]
     pub shape: Shape,

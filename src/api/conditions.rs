@@ -34,6 +34,8 @@ pub mod reason {
     pub const DELIVERING: &str = "Delivering";
     pub const COMPLETE: &str = "Complete";
     pub const ENDED: &str = "Ended";
+    pub const EXHAUSTED: &str = "Exhausted";
+    pub const WINDOW_MISSED: &str = "WindowMissed";
     pub const WEBHOOK_NOT_FOUND: &str = "WebhookNotFound";
     pub const WEBHOOK_NOT_READY: &str = "WebhookNotReady";
     pub const PARAMETERS_MISMATCH: &str = "ParametersMismatch";

@@ -20,6 +20,10 @@ pub const REHEARSAL_LABEL: &str = "coupon-operator.dev/rehearsal";
 /// are missing, and that whoever they belonged to may get another code.
 pub const ACCEPT_MISSING_ANNOTATION: &str = "coupon-operator.dev/accept-missing";
 
+/// Annotation on a Campaign, `<rule>/<key>`, several separated by commas or spaces: windows that have
+/// closed are opened once more, under their own keys, for whoever has no code of them.
+pub const REOPEN_ANNOTATION: &str = "coupon-operator.dev/reopen";
+
 /// The status of a kind before a controller has seen the object: kstatus then reads "in progress",
 /// since -1 is nobody's generation.
 pub(crate) const fn unseen_generation() -> i64 {

@@ -64,7 +64,27 @@ fn each_rule_of_a_campaign_has_its_message() {
         (vec![("/metadata/name", json!("a.b"))], "must be a DNS label"),
         (vec![("/spec/timeZone", json!("Europe Berlin"))], "IANA name"),
         (vec![("/spec/rules/0/name", json!("R"))], "a rule's name is a DNS label"),
-        (vec![("/spec/rules/0/schedules/0/onDates", json!(["1.1.2023"]))], "YYYY-MM-DD"),
+        (vec![("/spec/rules/0/schedules", json!([{}]))], "says nothing of when it holds"),
+        (vec![("/spec/rules/0/schedules/0/except", json!([{}]))], "an entry of except is empty"),
+        (vec![("/spec/rules/0/schedules/0/windowSeconds", json!(60))], "it goes with cron or rrule"),
+        (
+            vec![("/spec/rules/0/schedules/0/timeOfDay", json!({ "from": "09:00", "to": "09:00" }))],
+            "from and to are the same",
+        ),
+        (
+            vec![(
+                "/spec/rules/0/schedules",
+                json!([{ "anniversaryOf": { "attribute": "a" } }, { "onDates": ["2023-01-01"] }]),
+            )],
+            "let all entries of the rule have it",
+        ),
+        (
+            vec![
+                ("/spec/rules/0/schedules", json!([{ "anniversaryOf": { "attribute": "a" } }])),
+                ("/spec/rules/0/oncePer", json!("Day")),
+            ],
+            "one code for each anniversary",
+        ),
         (vec![("/spec/rules/0/effects", json!([send, create]))], "begin with exactly one createCoupon"),
         (vec![("/spec/rules/0/effects", json!([create]))], "at least one sendWebhook"),
         (vec![("/spec/rules/0/effects", json!([create, {}, send]))], "either createCoupon or sendWebhook"),

@@ -71,6 +71,7 @@ impl Options {
             settings: Settings {
                 secret_poll: Duration::from_secs(self.secret_poll_seconds),
                 audience_poll: Duration::from_secs(self.audience_poll_seconds),
+                ..Settings::default()
             },
         };
         operator.run(signal()).await?;

@@ -4,8 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::events::Reporter;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource, ResourceExt};
 use tokio::sync::{Notify, OwnedMutexGuard, mpsc, watch};
@@ -15,6 +17,8 @@ use crate::api::campaign::Campaign;
 use crate::api::coupon::Coupon;
 use crate::api::webhook::Webhook;
 use crate::clock::Clock;
+use crate::controllers::campaign::plan::PassOutcome;
+use crate::controllers::campaign::validate::CompiledRule;
 use crate::delivery::client::GuardedClient;
 use crate::delivery::endpoint::Endpoint;
 use crate::delivery::pacer::Pacer;
@@ -27,6 +31,15 @@ pub struct Settings {
     pub secret_poll: Duration,
     /// How often the audience of an open window is looked at again.
     pub audience_poll: Duration,
+    /// The longest sleep of a Campaign: a clock that jumps is noticed after it.
+    pub longest_sleep: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { secret_poll: seconds(30), audience_poll: seconds(300), longest_sleep: seconds(60) }
+    }
 }
 
 /// Caches of the objects that the controllers watch.
@@ -52,6 +65,8 @@ pub struct Context {
     pub digest_key: [u8; 32],
     pub deliveries: Arc<Deliveries>,
     pub campaigns: CampaignMemories,
+    /// Whose events they are.
+    pub reporter: Reporter,
     /// All Coupons are looked at again.
     pub wake_coupons: Signal,
     pub look_again: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<Coupon>>>,
@@ -213,7 +228,7 @@ impl Drop for ActiveDelivery {
 
 /// What a Campaign's controller remembers between reconciles. Nothing depends on it but the number of
 /// calls to the API server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct CampaignMemory {
     pub uid: String,
     pub generation: i64,
@@ -222,10 +237,14 @@ pub struct CampaignMemory {
     pub passed_at: Option<Instant>,
     /// A Coupon of it changed since.
     pub coupons_changed: bool,
-    /// The annotation that accepts missing Coupons, when the Campaign was last looked at.
-    pub accept_missing: Option<String>,
-    /// What stopped the last pass: reason and message.
-    pub stopped: Option<(&'static str, String)>,
+    /// The next boundary, as the last pass saw it.
+    pub boundary: Option<DateTime<Utc>>,
+    /// The annotations by which a person acts on it, when it was last looked at.
+    pub annotations: [Option<String>; 2],
+    /// What came of the last pass.
+    pub outcome: PassOutcome,
+    /// The rules of this generation, compiled.
+    pub compiled: Option<Arc<Vec<CompiledRule>>>,
 }
 
 /// The memories, by namespace and name.

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config, Controller, Error as ControllerError};
+use kube::runtime::events::Reporter;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
@@ -126,6 +127,7 @@ impl Operator {
             SysRng.try_fill_bytes(bytes).map_err(|e| StartError::Random(e.to_string()))?;
         }
         Ok(Context {
+            reporter: Reporter { controller: "coupon-operator".to_owned(), instance: Some(hex::encode(sender)) },
             client: self.client,
             clock: self.clock,
             settings: self.settings,

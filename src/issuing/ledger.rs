@@ -1,11 +1,12 @@
 //! The ledger: the Coupons of a rule, read as a record of who got one.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
 use crate::api::campaign::{OccurrenceStatus, Window};
 use crate::api::coupon::{Coupon, CouponState};
+use crate::rules::occurrence::{Occurrence, is_year};
 
 /// One Coupon, as far as the ledger needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,18 @@ pub struct Ledger {
     entries: Vec<Entry>,
 }
 
+/// Who has which Coupons of a rule.
+pub struct Holders<'a>(HashMap<&'a str, Vec<&'a Entry>>);
+
+impl Holders<'_> {
+    /// True if somebody has a Coupon that counts for an occurrence: they get no other.
+    #[must_use]
+    pub fn has_one(&self, recipient: &str, occurrence: &Occurrence) -> bool {
+        let counts = |e: &&Entry| occurrence.counts(&e.occurrence, &e.window);
+        self.0.get(recipient).is_some_and(|entries| entries.iter().any(counts))
+    }
+}
+
 /// How the Coupons of an occurrence stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -60,19 +73,25 @@ impl Ledger {
         self.entries.push(entry);
     }
 
-    /// Everybody who has a Coupon of a window that overlaps this one. They get no other.
+    /// The Coupons by recipient.
     #[must_use]
-    pub fn recipients_in(&self, window: Window) -> HashSet<&str> {
-        self.entries.iter().filter(|e| e.window.overlaps(&window)).map(|e| e.recipient.as_str()).collect()
+    pub fn holders(&self) -> Holders<'_> {
+        let mut holders: HashMap<&str, Vec<&Entry>> = HashMap::new();
+        for entry in &self.entries {
+            holders.entry(&entry.recipient).or_default().push(entry);
+        }
+        Holders(holders)
     }
 
-    /// The key and window of the earliest Coupon whose window overlaps this one: what an occurrence
-    /// goes on under when the Campaign's status does not remember it.
+    /// The key and window of the earliest Coupon whose window overlaps an occurrence that is open for
+    /// everybody: what it goes on under when the Campaign's status does not remember it. Not that of an
+    /// anniversary, whose key others have in other windows.
     #[must_use]
-    pub fn earliest_overlapping(&self, window: Window) -> Option<(&str, Window)> {
+    pub fn earliest_overlapping(&self, occurrence: &Occurrence) -> Option<(&str, Window)> {
         self.entries
             .iter()
-            .filter(|e| e.window.overlaps(&window))
+            .filter(|e| e.window.overlaps(&occurrence.window))
+            .filter(|e| !is_year(&e.occurrence) || e.occurrence == occurrence.key)
             .min_by_key(|e| (e.window.start_time, e.issued_at))
             .map(|e| (e.occurrence.as_str(), e.window))
     }
@@ -143,19 +162,31 @@ mod tests {
         ])
     }
 
-    #[test]
-    fn whoever_is_in_an_overlapping_window_gets_no_other() {
-        assert_eq!(ledger().recipients_in(window(15, 25)).len(), 3);
-        assert_eq!(ledger().recipients_in(window(20, 25)), HashSet::from(["b"]), "a window ends before its end");
-        assert!(ledger().recipients_in(window(30, 40)).is_empty());
-        assert_eq!(ledger().recipients_in(Window::default()).len(), 3, "without bounds it overlaps all");
+    fn open(key: &str, window: Window) -> Occurrence {
+        Occurrence { key: key.into(), window, period: None, anniversary: false }
     }
 
     #[test]
-    fn an_edited_window_goes_on_under_the_earliest_overlapping_key() {
-        assert_eq!(ledger().earliest_overlapping(window(0, 100)).map(|(key, _)| key.to_owned()), Some("early".into()));
-        assert_eq!(ledger().earliest_overlapping(window(25, 100)).map(|(key, _)| key.to_owned()), Some("later".into()));
-        assert_eq!(ledger().earliest_overlapping(window(30, 100)), None);
+    fn i1_whoever_is_in_an_overlapping_window_gets_no_other() {
+        let ledger = ledger();
+        let has = |recipient: &str, window: Window| ledger.holders().has_one(recipient, &open("new", window));
+        assert!(["a", "b", "c"].iter().all(|r| has(r, window(15, 25))));
+        assert!(has("b", window(20, 25)) && !has("a", window(20, 25)), "a window ends before its end");
+        assert!(!has("b", window(30, 40)) && has("b", Window::default()), "without bounds it overlaps all");
+        assert!(ledger.holders().has_one("a", &open("early", window(30, 40))), "the same key");
+        assert!(!has("nobody", Window::default()));
+    }
+
+    #[test]
+    fn i1_an_edited_window_goes_on_under_the_earliest_overlapping_key() {
+        let ledger = ledger();
+        let key = |window| ledger.earliest_overlapping(&open("new", window)).map(|(key, _)| key);
+        assert_eq!(key(window(0, 100)), Some("early"));
+        assert_eq!(key(window(25, 100)), Some("later"));
+        assert_eq!(key(window(30, 100)), None);
+        let birthdays = Ledger::new(vec![entry("a", "2026", window(10, 20), CouponState::Delivered)]);
+        assert_eq!(birthdays.earliest_overlapping(&open("20260615", window(10, 20))), None);
+        assert!(birthdays.earliest_overlapping(&open("2026", window(10, 20))).is_some());
     }
 
     #[test]

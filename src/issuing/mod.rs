@@ -5,3 +5,4 @@ pub mod codes;
 pub mod draft;
 pub mod ledger;
 pub mod names;
+pub mod selection;

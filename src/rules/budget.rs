@@ -47,25 +47,18 @@ impl Allowance {
         self.0.is_empty()
     }
 
-    /// Counts a Coupon that exists.
+    /// Counts a Coupon, one that exists or is about to.
     pub fn note(&mut self, issued_at: DateTime<Utc>) {
         for account in self.0.iter_mut().filter(|account| account.current.contains(issued_at)) {
             account.issued = account.issued.saturating_add(1);
         }
     }
 
-    /// Counts one more, if every budget has it.
-    ///
-    /// # Errors
-    /// With the budget that is spent; of several, the one that is so for longest.
-    pub fn take(&mut self) -> Result<(), Spent> {
-        if let Some(spent) = self.spent() {
-            return Err(spent);
-        }
-        for account in &mut self.0 {
-            account.issued = account.issued.saturating_add(1);
-        }
-        Ok(())
+    /// How many more every budget has; none if there are no budgets.
+    #[must_use]
+    pub fn left(&self) -> Option<usize> {
+        let left = self.0.iter().map(|account| account.most.saturating_sub(account.issued).max(0)).min()?;
+        Some(usize::try_from(left).unwrap_or(usize::MAX))
     }
 
     /// The budget that is spent for longest, if one is.
@@ -105,8 +98,9 @@ mod tests {
         let mut left = allowance(&json!([{ "period": "Day", "maxCoupons": 2 }]), "2023-01-02T09:00:00Z");
         left.note("2023-01-01T22:59:59Z".parse().unwrap()); // 23:59:59 in Berlin, the day before
         left.note("2023-01-01T23:00:00Z".parse().unwrap());
-        assert_eq!(left.take(), Ok(()));
-        let spent = left.take().unwrap_err();
+        assert_eq!((left.left(), left.spent()), (Some(1), None));
+        left.note("2023-01-02T09:00:00Z".parse().unwrap());
+        let spent = left.spent().unwrap();
         assert_eq!(spent.next, Some("2023-01-02T23:00:00Z".parse().unwrap()));
         assert_eq!(spent.to_string(), "the budget of 2 coupons for the Day is spent");
     }
@@ -116,9 +110,14 @@ mod tests {
         let budgets = json!([{ "period": "Day", "maxCoupons": 1 }, { "period": "Campaign", "maxCoupons": 1 }, { "period": "Week", "maxCoupons": 9 }]);
         let mut left = allowance(&budgets, "2023-01-02T09:00:00Z");
         assert_eq!(left.spent(), None);
-        left.take().unwrap();
-        assert_eq!(left.take(), Err(Spent { period: BudgetPeriod::Campaign, most: 1, next: None }));
+        left.note("2023-01-02T09:00:00Z".parse().unwrap());
+        assert_eq!(left.spent(), Some(Spent { period: BudgetPeriod::Campaign, most: 1, next: None }));
+        assert_eq!(left.left(), Some(0));
         assert_eq!(left.next_period(), Some("2023-01-02T23:00:00Z".parse().unwrap()));
-        assert!(Allowance::default().is_unlimited() && Allowance::default().spent().is_none());
+        assert!(
+            Allowance::default().is_unlimited()
+                && Allowance::default().spent().is_none()
+                && Allowance::default().left().is_none()
+        );
     }
 }

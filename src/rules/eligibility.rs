@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelTimestamp, CelUInt};
+use cel::common::types::{
+    CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelTimestamp, CelUInt,
+};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use chrono::{DateTime, Utc};
@@ -120,7 +122,8 @@ impl Variables<'_> {
 
     fn attribute<'n>(&self, name: &'n str) -> Option<(&BTreeMap<String, Value>, &'n str)> {
         let of_profile = name.strip_prefix("profile.attributes.").map(|key| (&self.profile.attributes, key));
-        of_profile.or_else(|| name.strip_prefix("campaign.attributes.").map(|key| (self.facts.campaign_attributes, key)))
+        of_profile
+            .or_else(|| name.strip_prefix("campaign.attributes.").map(|key| (self.facts.campaign_attributes, key)))
     }
 }
 

@@ -131,7 +131,12 @@ impl Timing {
         windows.into_iter().map(|(year, window)| anniversary(year, window)).collect()
     }
 
-    fn pieces(&self, window: Window, from: DateTime<Utc>, until: DateTime<Utc>) -> impl Iterator<Item = Occurrence> + '_ {
+    fn pieces(
+        &self,
+        window: Window,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> impl Iterator<Item = Occurrence> + '_ {
         let first = window.start_time.map_or(from, |start| start.max(from));
         let after = move |piece: &Occurrence| {
             let end = piece.window.end_time.filter(|end| *end < until)?;
@@ -182,7 +187,9 @@ impl Timing {
                 let cut = self.cut_after(calendar, now);
                 cut.into_iter().chain(calendar.next_opening(now)).min()
             }
-            RuleCalendar::Anniversary(calendar) => dates.iter().filter_map(|date| calendar.next_opening(*date, now)).min(),
+            RuleCalendar::Anniversary(calendar) => {
+                dates.iter().filter_map(|date| calendar.next_opening(*date, now)).min()
+            }
         }
     }
 
@@ -262,7 +269,9 @@ pub fn year_key(year: i32) -> String {
     format!("{year:04}")
 }
 
-fn is_year(key: &str) -> bool {
+/// True if a key may be that of an anniversary, or of a rule once a year.
+#[must_use]
+pub fn is_year(key: &str) -> bool {
     key.len() == 4 && key.bytes().all(|b| b.is_ascii_digit())
 }
 

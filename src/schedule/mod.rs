@@ -186,6 +186,15 @@ impl Window {
         self.start_time.is_none_or(|start| start <= instant) && self.end_time.is_none_or(|end| instant < end)
     }
 
+    /// The smallest window that holds both.
+    #[must_use]
+    pub fn hull(self, other: Self) -> Self {
+        Self {
+            start_time: self.start_time.zip(other.start_time).map(|(a, b)| a.min(b)),
+            end_time: self.end_time.zip(other.end_time).map(|(a, b)| a.max(b)),
+        }
+    }
+
     /// True if the two have an instant in common.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {

@@ -116,7 +116,11 @@ fn hostile_expressions_are_refused_or_stopped_in_time_and_memory() {
             },
         };
         let (took, memory) = (begun.elapsed(), peak_memory_kib());
-        println!("{took:>10.1?} {:>4} MiB  {shown}  →  {}", memory / 1024, verdict.chars().take(150).collect::<String>());
+        println!(
+            "{took:>10.1?} {:>4} MiB  {shown}  →  {}",
+            memory / 1024,
+            verdict.chars().take(150).collect::<String>()
+        );
         assert!(took < LONGEST, "{took:?}: {shown}");
         assert!(memory < MOST_MEMORY_KIB, "{memory} KiB: {shown}");
     }

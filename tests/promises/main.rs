@@ -7,4 +7,7 @@ mod examples;
 mod healing;
 mod issuing;
 mod kinds;
+mod occurrences;
+mod steered;
+mod time;
 mod world;

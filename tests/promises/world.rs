@@ -37,7 +37,7 @@ pub struct World {
     pub client: Client,
     pub namespace: String,
     pub stand_in: StandIn,
-    folder: TempDir,
+    pub folder: TempDir,
     control_plane: &'static ControlPlane,
     begun: Instant,
     logs: Mutex<Vec<PathBuf>>,
@@ -76,6 +76,17 @@ impl World {
     fn operator_at(&self, start: DateTime<Utc>) -> GuardedChild {
         let now = start + TimeDelta::from_std(self.begun.elapsed()).unwrap();
         self.start_operator(&["--clock-start", &now.to_rfc3339()])
+    }
+
+    /// How long ago the rehearsal began.
+    pub fn age(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Waits until the operators' clocks show a time.
+    pub async fn until_rehearsed(&self, time: DateTime<Utc>) {
+        let age = (time - rehearsed()).to_std().unwrap_or_default();
+        tokio::time::sleep_until((self.begun + age).into()).await;
     }
 
     /// An operator with the machine's clock, as in production.

@@ -89,7 +89,10 @@ fn the_largest_and_densest_rules_are_bounded_too() {
         vec![masked; 16],
         vec![many; 16],
         (0..16).map(odd).collect(),
-        vec![json!({ "cron": "0 0 1 1 *", "rrule": { "start": "1970-01-01T00:01", "rule": "FREQ=DAILY" }, "windowSeconds": 60 }); 16],
+        vec![
+            json!({ "cron": "0 0 1 1 *", "rrule": { "start": "1970-01-01T00:01", "rule": "FREQ=DAILY" }, "windowSeconds": 60 });
+            16
+        ],
     ] {
         let schedules = Value::from(schedules);
         for zone in ["Europe/Berlin", "Pacific/Apia", "Africa/Casablanca"] {
@@ -109,12 +112,58 @@ fn text(pieces: &'static [&'static str]) -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..14).prop_map(|pieces| pieces.concat())
 }
 
-const CRON: &[&str] = &["*", "/", "-", ",", " ", " ", "0", "59", "31", "2", "?", "MON", "jan", "@daily", "L", "#", "*/5", "\t"];
+const CRON: &[&str] =
+    &["*", "/", "-", ",", " ", " ", "0", "59", "31", "2", "?", "MON", "jan", "@daily", "L", "#", "*/5", "\t"];
 const RULE: &[&str] = &[
-    "FREQ=", "DAILY", "YEARLY", "MONTHLY", "WEEKLY", "SECONDLY", ";", ";", "INTERVAL=", "COUNT=", "UNTIL=", "BYDAY=", "MO", "-1", "53", "BYSETPOS=",
-    "BYWEEKNO=", "BYYEARDAY=", "BYMONTHDAY=", "BYMONTH=", "BYHOUR=", "BYMINUTE=", "BYSECOND=", "WKST=SU", ",", "1", "366", "20230101", "T000000Z", "=", "é",
+    "FREQ=",
+    "DAILY",
+    "YEARLY",
+    "MONTHLY",
+    "WEEKLY",
+    "SECONDLY",
+    ";",
+    ";",
+    "INTERVAL=",
+    "COUNT=",
+    "UNTIL=",
+    "BYDAY=",
+    "MO",
+    "-1",
+    "53",
+    "BYSETPOS=",
+    "BYWEEKNO=",
+    "BYYEARDAY=",
+    "BYMONTHDAY=",
+    "BYMONTH=",
+    "BYHOUR=",
+    "BYMINUTE=",
+    "BYSECOND=",
+    "WKST=SU",
+    ",",
+    "1",
+    "366",
+    "20230101",
+    "T000000Z",
+    "=",
+    "é",
 ];
-const TIME: &[&str] = &["2023-01-01", "T", "t", "09:00", ":30", "24:00", "Z", "+01:00", "-99:99", "0000", "9999-12-31", "2022-03-27T00:30", "02-29", ".999999999", "é"];
+const TIME: &[&str] = &[
+    "2023-01-01",
+    "T",
+    "t",
+    "09:00",
+    ":30",
+    "24:00",
+    "Z",
+    "+01:00",
+    "-99:99",
+    "0000",
+    "9999-12-31",
+    "2022-03-27T00:30",
+    "02-29",
+    ".999999999",
+    "é",
+];
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]

@@ -4,51 +4,99 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::fetch::Fetched;
-use super::pass;
-use super::plan::{Applied, Count, Plan};
+use super::plan::{Applied, Count, PassOutcome, Plan};
+use super::validate::Validated;
+use super::{events, missed, pass};
 use crate::api::campaign::OccurrenceStatus;
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
 
-pub async fn run(fetched: &Fetched, plan: &Plan, context: &Arc<Context>) -> Result<Applied, Error> {
-    let mut applied = Applied {
-        occurrences: fetched.campaign.status.clone().unwrap_or_default().occurrences,
-        // What stopped the last pass still stands while no other is made.
-        stopped: fetched.memory.stopped.clone().filter(|_| plan.issue.is_empty() && plan.window_open),
-        ..Applied::default()
-    };
-    if plan.issue.is_empty() && plan.count.is_empty() {
-        return Ok(applied);
+pub async fn run(
+    fetched: &Fetched,
+    validated: &Validated,
+    plan: &Plan,
+    context: &Arc<Context>,
+) -> Result<Applied, Error> {
+    let mut applied =
+        Applied { occurrences: fetched.campaign.status.clone().unwrap_or_default().occurrences, ..Applied::default() };
+    if plan.issue.is_empty() && plan.window_open {
+        // What the last pass came to still stands while no other is made.
+        applied.outcome = fetched.memory.outcome.clone();
     }
+    if !(plan.issue.is_empty() && plan.count.is_empty()) {
+        look_at_coupons(fetched, plan, context, &mut applied).await?;
+    }
+    if plan.closings && plan.later.is_none() {
+        look_at_closings(fetched, validated, plan, context, &mut applied).await?;
+    }
+    Ok(applied)
+}
+
+async fn look_at_coupons(
+    fetched: &Fetched,
+    plan: &Plan,
+    context: &Arc<Context>,
+    applied: &mut Applied,
+) -> Result<(), Error> {
     // Before anything is read: what changes from here on is looked at in the next pass.
     let begun = Instant::now();
     context.campaigns.update(&fetched.namespace, &fetched.name, |memory| memory.coupons_changed = false);
-    let result = passes(fetched, plan, context, &mut applied).await;
+    let result = passes(fetched, plan, context, applied).await;
     context.campaigns.update(&fetched.namespace, &fetched.name, |memory| match &result {
         Ok(()) if !applied.again => {
             memory.passed_at = Some(begun);
-            memory.stopped.clone_from(&applied.stopped);
+            memory.boundary = plan.next_boundary;
+            memory.outcome.clone_from(&applied.outcome);
         }
         _ => memory.coupons_changed = true,
     });
-    result.map(|()| applied)
+    result
 }
 
 async fn passes(fetched: &Fetched, plan: &Plan, context: &Arc<Context>, applied: &mut Applied) -> Result<(), Error> {
     let pass = pass::Pass { fetched, context };
+    let mut outcome = PassOutcome::default();
+    applied.reopened = plan.issue.iter().any(|issue| issue.reopened);
     for issue in &plan.issue {
         let done = pass.run(issue).await?;
+        if issue.reopened && (done.again || done.outcome.stopped.is_some()) {
+            applied.reopened = false;
+        }
         if let Some(occurrence) = done.occurrence {
             replace(&mut applied.occurrences, occurrence);
         }
-        applied.stopped = applied.stopped.take().or(done.stopped);
+        outcome.stopped = outcome.stopped.or(done.outcome.stopped);
+        outcome.exhausted = outcome.exhausted.or(done.outcome.exhausted);
         applied.again |= done.again;
     }
     for Count { rule, key } in &plan.count {
-        let tally = pass.ledger(rule).await?.tally(key, pass.campaign_uid());
+        let tally = pass.books(rule).await?.ledger.tally(key, pass.campaign_uid());
         if let Some(occurrence) = applied.occurrences.iter_mut().find(|o| o.rule == *rule && o.key == *key) {
             pass::write_tally(occurrence, tally);
         }
+    }
+    if !plan.issue.is_empty() {
+        applied.outcome = outcome;
+    }
+    Ok(())
+}
+
+/// Windows that closed since status last spoke of it.
+async fn look_at_closings(
+    fetched: &Fetched,
+    validated: &Validated,
+    plan: &Plan,
+    context: &Arc<Context>,
+    applied: &mut Applied,
+) -> Result<(), Error> {
+    let pass = pass::Pass { fetched, context };
+    applied.missed.clone_from(&plan.missed);
+    for rule in &validated.rules {
+        applied.missed.extend(pass.missed_anniversaries(rule).await?);
+    }
+    if !applied.missed.is_empty() {
+        missed::note(&mut applied.occurrences, &applied.missed);
+        events::windows_missed(fetched, &applied.missed, context).await;
     }
     Ok(())
 }

@@ -1,13 +1,16 @@
 //! Gathers what a Campaign's plan depends on, from caches. What cannot be undone reads again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 
-use super::plan::{Memory, accept_missing_annotation};
-use super::validate::KnownWebhook;
+use super::plan::{Memory, PassOutcome, accept_missing_annotation};
+use super::reopen;
+use super::validate::{self, CompiledRule, KnownWebhook};
 use crate::api::campaign::Campaign;
 use crate::api::conditions;
 use crate::controllers::context::Context;
@@ -17,6 +20,8 @@ pub struct Fetched {
     pub campaign: Campaign,
     pub namespace: String,
     pub name: String,
+    /// Its rules, compiled once for each generation.
+    pub compiled: Arc<Vec<CompiledRule>>,
     /// The Webhooks that it names and that exist.
     pub webhooks: BTreeMap<String, KnownWebhook>,
     pub memory: Memory,
@@ -38,7 +43,26 @@ pub fn run(object: &DeserializeGuard<Campaign>, context: &Context) -> Option<Fet
         })
         .collect();
     let memory = remember(&campaign, &namespace, &name, context);
-    Some(Fetched { now: context.clock.now(), campaign, namespace, name, webhooks, memory })
+    let compiled = compiled(&campaign, &namespace, &name, context);
+    Some(Fetched { now: context.clock.now(), campaign, namespace, name, compiled, webhooks, memory })
+}
+
+impl Fetched {
+    /// The time zone of the campaign; UTC if it names none that exists.
+    pub fn zone(&self) -> Tz {
+        self.campaign.spec.time_zone.parse().unwrap_or_default()
+    }
+}
+
+/// The compiled rules of this generation, from memory if it is there.
+fn compiled(campaign: &Campaign, namespace: &str, name: &str, context: &Context) -> Arc<Vec<CompiledRule>> {
+    if let Some(compiled) = context.campaigns.get(namespace, name).compiled {
+        return compiled;
+    }
+    // Compiling may take a moment, and a hostile expression a longer one.
+    let compiled = Arc::new(tokio::task::block_in_place(|| validate::compile(&campaign.spec)));
+    context.campaigns.update(namespace, name, |memory| memory.compiled = Some(compiled.clone()));
+    compiled
 }
 
 fn known(name: &str, namespace: &str, context: &Context) -> Option<KnownWebhook> {
@@ -55,14 +79,18 @@ fn remember(campaign: &Campaign, namespace: &str, name: &str, context: &Context)
     let uid = campaign.uid().unwrap_or_default();
     let generation = campaign.metadata.generation.unwrap_or_default();
     let known = context.campaigns.get(namespace, name);
-    let accepted = accept_missing_annotation(campaign).map(str::to_owned);
-    let same = known.uid == uid && known.generation == generation && known.accept_missing == accepted;
+    let annotations = [accept_missing_annotation(campaign), reopen::annotation(campaign)].map(|a| a.map(str::to_owned));
+    let same_spec = known.uid == uid && known.generation == generation;
+    let same = same_spec && known.annotations == annotations;
     if known.uid != uid || known.suspended != campaign.spec.suspend {
         context.wake_coupons.send();
     }
     context.campaigns.update(namespace, name, |memory| {
         (memory.uid, memory.generation, memory.suspended) = (uid, generation, campaign.spec.suspend);
-        memory.accept_missing = accepted;
+        memory.annotations = annotations;
+        if !same_spec {
+            memory.compiled = None;
+        }
         if !same {
             // A pass over what it was says nothing of what it is.
             memory.passed_at = None;
@@ -72,6 +100,7 @@ fn remember(campaign: &Campaign, namespace: &str, name: &str, context: &Context)
         since_pass: known.passed_at.filter(|_| same).map(|at| at.elapsed()),
         coupons_changed: known.coupons_changed,
         audience_poll: context.settings.audience_poll,
-        stopped: known.stopped.filter(|_| same),
+        boundary: known.boundary,
+        outcome: if same { known.outcome } else { PassOutcome::default() },
     }
 }

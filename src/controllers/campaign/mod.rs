@@ -1,9 +1,12 @@
 //! Campaign: opens occurrences, issues their Coupons, and says how they stand.
 
 mod apply;
+mod events;
 mod fetch;
+mod missed;
 mod pass;
 pub mod plan;
+mod reopen;
 mod status;
 pub mod validate;
 
@@ -22,10 +25,10 @@ use crate::api::campaign::Campaign;
 /// Those of the API server.
 pub async fn reconcile(object: Arc<DeserializeGuard<Campaign>>, context: Arc<Context>) -> Result<Action, Error> {
     let Some(fetched) = fetch::run(&object, &context) else { return Ok(Action::await_change()) };
-    let validated = validate::run(&fetched.campaign.spec, &fetched.webhooks);
+    let validated = validate::run(&fetched.campaign.spec, &fetched.compiled, &fetched.webhooks);
     let plan = plan::run(&fetched.campaign, &validated, &fetched.memory, fetched.now);
-    let applied = apply::run(&fetched, &plan, &context).await?;
-    let wake = plan::wake(&plan, &applied, fetched.now);
+    let applied = apply::run(&fetched, &validated, &plan, &context).await?;
+    let wake = plan::wake(&plan, &applied, context.settings.longest_sleep, fetched.now);
     status::write(&fetched, &validated, &plan, applied, &context).await?;
     Ok(Action::requeue(wake))
 }

@@ -1,16 +1,19 @@
 //! What a Campaign does now, and when it looks again. Pure: it takes the time as an argument.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
 
+use super::missed::{self, Missed};
+use super::reopen;
 use super::validate::{PreparedRule, Validated};
 use crate::api::ACCEPT_MISSING_ANNOTATION;
-use crate::api::campaign::{Campaign, CampaignStatus, OccurrenceStatus, Window};
-
-/// The longest sleep: a clock that jumps is noticed after it, without a call to the API server.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+use crate::api::campaign::{Campaign, CampaignStatus, OccurrenceStatus, Profile};
+use crate::rules::budget::Allowance;
+use crate::rules::occurrence::{Occurrence, Timing, is_year, year_key};
+use crate::schedule::MonthDay;
 
 /// Passes, and with them writes of status, are at least this far apart.
 const BETWEEN_PASSES: Duration = Duration::from_secs(1);
@@ -20,11 +23,22 @@ const BETWEEN_PASSES: Duration = Duration::from_secs(1);
 pub struct Memory {
     /// How long ago the last pass over this generation was; none if there was none.
     pub since_pass: Option<Duration>,
+    /// The next boundary, as the last pass saw it.
+    pub boundary: Option<DateTime<Utc>>,
     /// A Coupon changed since.
     pub coupons_changed: bool,
     pub audience_poll: Duration,
-    /// What stopped the last pass.
+    /// What came of the last pass.
+    pub outcome: PassOutcome,
+}
+
+/// What a pass has to say of its Campaign, until the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PassOutcome {
+    /// What stopped an occurrence.
     pub stopped: Option<Stopped>,
+    /// A budget that is spent, in words.
+    pub exhausted: Option<String>,
 }
 
 /// What stopped an occurrence: reason and message.
@@ -37,6 +51,12 @@ pub struct Plan {
     pub issue: Vec<Issue>,
     /// Occurrences whose Coupons are counted, though nothing is issued.
     pub count: Vec<Count>,
+    /// Windows that closed since status last spoke of it, and that nobody, or not everybody, was seen in.
+    pub missed: Vec<Missed>,
+    /// Windows closed since status last spoke of it.
+    pub closings: bool,
+    /// What is wrong with the annotation that opens windows once more.
+    pub warnings: Vec<String>,
     /// It is too early for another pass: look again after this.
     pub later: Option<Duration>,
     pub next_window: Option<DateTime<Utc>>,
@@ -44,15 +64,25 @@ pub struct Plan {
     pub window_open: bool,
 }
 
-/// A window that is open.
+/// An occurrence to issue for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Issue {
     pub rule: PreparedRule,
-    pub window: Window,
-    /// The occurrence that this window belongs to, as the Campaign's status fixed it.
+    pub granting: Granting,
+    /// The occurrence that this one is or goes on, as the Campaign's status fixed it.
     pub opened: Option<OccurrenceStatus>,
     /// How many missing Coupons a person accepted.
     pub accepted_missing: i64,
+    /// Its window has closed, and a person opened it once more.
+    pub reopened: bool,
+}
+
+/// Whom an occurrence is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Granting {
+    Everybody(Occurrence),
+    /// Everybody whose own anniversary of a year is now.
+    Anniversary(i32),
 }
 
 /// An occurrence to be counted.
@@ -66,7 +96,11 @@ pub struct Count {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Applied {
     pub occurrences: Vec<OccurrenceStatus>,
-    pub stopped: Option<Stopped>,
+    pub outcome: PassOutcome,
+    /// Windows that were missed.
+    pub missed: Vec<Missed>,
+    /// All that a person opened once more was issued to.
+    pub reopened: bool,
     /// A pass was begun and ended early, since the Campaign changed: look again at once.
     pub again: bool,
 }
@@ -74,20 +108,32 @@ pub struct Applied {
 /// What a Campaign does now.
 #[must_use]
 pub fn run(campaign: &Campaign, validated: &Validated, memory: &Memory, now: DateTime<Utc>) -> Plan {
-    let openings = validated.rules.iter().filter_map(|rule| rule.calendar.next_opening(now));
-    let boundaries = validated.rules.iter().filter_map(|rule| rule.calendar.next_boundary(now));
-    let open: Vec<(&PreparedRule, Window)> =
-        validated.rules.iter().filter_map(|rule| Some((rule, rule.calendar.open_at(now)?))).collect();
+    let status = campaign.status.clone().unwrap_or_default();
+    let profiles = &campaign.spec.audience.profiles;
+    let timings = validated.timings.iter().map(|(_, timing)| (timing, dates(timing, profiles)));
+    let timings: Vec<(_, BTreeSet<MonthDay>)> = timings.collect();
+    let open: Vec<(&PreparedRule, Granting)> =
+        validated.rules.iter().flat_map(|rule| openings(rule, profiles, now).map(move |open| (rule, open))).collect();
     let mut plan = Plan {
-        next_window: openings.min(),
-        next_boundary: boundaries.min(),
+        next_window: timings.iter().filter_map(|(timing, dates)| timing.next_opening(dates, now)).min(),
+        next_boundary: timings.iter().filter_map(|(timing, dates)| timing.next_boundary(dates, now)).min(),
         window_open: !open.is_empty(),
         ..Plan::default()
     };
-    let status = campaign.status.clone().unwrap_or_default();
-    let unopened = open.iter().any(|(rule, window)| find_open(&status, &rule.name, *window).is_none());
-    if !campaign.spec.suspend && is_due(memory, &open, unopened) {
-        plan.issue = open.iter().map(|(rule, window)| issue(campaign, &status, rule, *window)).collect();
+    if plan.window_open {
+        let zone = validated.timings.first().map(|(_, timing)| timing.zone()).unwrap_or_default();
+        let allowance = Allowance::at(&campaign.spec.budgets, zone, now);
+        plan.next_boundary = plan.next_boundary.into_iter().chain(allowance.next_period()).min();
+    }
+    missed::look(&mut plan, &status, validated, profiles, now);
+    let reopened = reopen::issues(campaign, &status, validated, now);
+    let unopened = open.iter().any(|(rule, granting)| find_open(&status, &rule.name, granting).is_none());
+    if !campaign.spec.suspend {
+        if is_due(memory, &open, unopened, now) {
+            plan.issue = open.into_iter().map(|(rule, granting)| issue(campaign, &status, rule, granting)).collect();
+        }
+        plan.issue.extend(reopened.issues);
+        plan.warnings = reopened.warnings;
     }
     if memory.coupons_changed || memory.since_pass.is_none() {
         plan.count = countable(&status, &plan);
@@ -103,26 +149,53 @@ pub fn run(campaign: &Campaign, validated: &Validated, memory: &Memory, now: Dat
     plan
 }
 
-/// A pass is due when none was made over this generation, when the audience is to be looked at again,
-/// when Coupons changed, and when a window opened.
-fn is_due(memory: &Memory, open: &[(&PreparedRule, Window)], unopened: bool) -> bool {
+/// The dates in an audience that a rule goes by; none for a rule that goes by none.
+fn dates(timing: &Timing, profiles: &[Profile]) -> BTreeSet<MonthDay> {
+    let Some(calendar) = timing.anniversary() else { return BTreeSet::new() };
+    profiles.iter().filter_map(|p| calendar.month_day(|name| p.attributes.get(name).cloned()).ok()).collect()
+}
+
+/// What is open of a rule: one occurrence for everybody, or each year of which somebody's anniversary is
+/// now.
+fn openings(rule: &PreparedRule, profiles: &[Profile], now: DateTime<Utc>) -> impl Iterator<Item = Granting> + use<> {
+    let everybody = rule.timing.open_at(now).map(Granting::Everybody);
+    let years: BTreeSet<i32> = rule
+        .timing
+        .anniversary()
+        .into_iter()
+        .flat_map(|calendar| {
+            let dates = dates(&rule.timing, profiles);
+            dates.into_iter().flat_map(|date| calendar.open_at(date, now)).map(|(year, _)| year)
+        })
+        .collect();
+    everybody.into_iter().chain(years.into_iter().map(Granting::Anniversary))
+}
+
+/// A pass is due when none was made over this generation, when a boundary has passed or the audience is
+/// to be looked at again, when Coupons changed, and when a window opened.
+fn is_due(memory: &Memory, open: &[(&PreparedRule, Granting)], unopened: bool, now: DateTime<Utc>) -> bool {
     let stale = memory.since_pass.is_none_or(|since| since >= memory.audience_poll);
-    !open.is_empty() && (unopened || stale || memory.coupons_changed)
+    let passed = memory.boundary.is_some_and(|boundary| boundary <= now);
+    !open.is_empty() && (unopened || stale || passed || memory.coupons_changed)
 }
 
-fn issue(campaign: &Campaign, status: &CampaignStatus, rule: &PreparedRule, window: Window) -> Issue {
-    let opened = find_open(status, &rule.name, window).cloned();
+fn issue(campaign: &Campaign, status: &CampaignStatus, rule: &PreparedRule, granting: Granting) -> Issue {
+    let opened = find_open(status, &rule.name, &granting).cloned();
     let accepted_missing = opened.as_ref().map_or(0, |o| accepted_missing(campaign, &rule.name, &o.key));
-    Issue { rule: rule.clone(), window, opened, accepted_missing }
+    Issue { rule: rule.clone(), granting, opened, accepted_missing, reopened: false }
 }
 
-/// The earliest occurrence of a rule, as status remembers it, that a window belongs to.
-fn find_open<'a>(status: &'a CampaignStatus, rule: &str, window: Window) -> Option<&'a OccurrenceStatus> {
-    status
-        .occurrences
-        .iter()
-        .filter(|o| o.rule == rule && o.window.overlaps(&window))
-        .min_by_key(|o| o.window.start_time)
+/// The earliest occurrence of a rule, as status remembers it, that this one is or goes on: after an edit
+/// of its times it keeps its key.
+pub fn find_open<'a>(status: &'a CampaignStatus, rule: &str, granting: &Granting) -> Option<&'a OccurrenceStatus> {
+    let goes_on = |o: &&OccurrenceStatus| match granting {
+        Granting::Anniversary(year) => o.key == year_key(*year),
+        Granting::Everybody(occurrence) => {
+            o.key == occurrence.key || (!is_year(&o.key) && o.window.overlaps(&occurrence.window))
+        }
+    };
+    let of_rule = status.occurrences.iter().filter(|o| o.rule == rule);
+    of_rule.filter(goes_on).min_by_key(|o| o.window.start_time)
 }
 
 /// The annotation by which a person accepts that Coupons are missing.
@@ -132,7 +205,7 @@ pub fn accept_missing_annotation(campaign: &Campaign) -> Option<&str> {
 }
 
 /// `<rule>/<key>=<n>`, several separated by commas or spaces.
-fn accepted_missing(campaign: &Campaign, rule: &str, key: &str) -> i64 {
+pub fn accepted_missing(campaign: &Campaign, rule: &str, key: &str) -> i64 {
     let Some(text) = accept_missing_annotation(campaign) else { return 0 };
     text.split([',', ' '])
         .filter_map(|entry| entry.split_once('='))
@@ -158,14 +231,15 @@ pub fn is_settled(occurrence: &OccurrenceStatus) -> bool {
     ended >= occurrence.issued
 }
 
-/// How long to sleep: until the next boundary, and at most a minute.
+/// How long to sleep: until the next boundary, and no longer than `longest`, so that a clock that jumps is
+/// noticed, without a call to the API server.
 #[must_use]
-pub fn wake(plan: &Plan, applied: &Applied, now: DateTime<Utc>) -> Duration {
+pub fn wake(plan: &Plan, applied: &Applied, longest: Duration, now: DateTime<Utc>) -> Duration {
     if applied.again {
         return Duration::from_millis(50);
     }
     let boundary = plan.next_boundary.and_then(|boundary| boundary.signed_duration_since(now).to_std().ok());
-    boundary.into_iter().chain(plan.later).fold(LONGEST_SLEEP, Duration::min)
+    boundary.into_iter().chain(plan.later).fold(longest, Duration::min)
 }
 
 #[cfg(test)]

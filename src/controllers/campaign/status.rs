@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
 use super::fetch::Fetched;
-use super::plan::{Applied, Plan, is_settled};
+use super::plan::{Applied, PassOutcome, Plan, is_settled};
+use super::reopen;
 use super::validate::{Problem, Validated};
 use crate::api::campaign::{Campaign, CampaignSpec, CampaignStatus, OccurrenceStatus};
 use crate::api::conditions::{self, Fact, Verdict, reason};
@@ -68,7 +69,7 @@ fn keep_opened(changed: &mut CampaignStatus, fresh: Option<&CampaignStatus>, bef
 fn status(fetched: &Fetched, validated: &Validated, plan: &Plan, applied: Applied) -> CampaignStatus {
     let campaign = &fetched.campaign;
     let generation = campaign.metadata.generation.unwrap_or_default();
-    let occurrences = kept(applied.occurrences, fetched.now);
+    let occurrences = kept(applied.occurrences.clone(), fetched.now);
     let sum = |value: fn(&OccurrenceStatus) -> i64| Some(occurrences.iter().map(value).sum());
     let issued = sum(|o| o.issued);
     let delivered = sum(|o| o.delivered);
@@ -78,15 +79,31 @@ fn status(fetched: &Fetched, validated: &Validated, plan: &Plan, applied: Applie
         all_delivered: issued == delivered,
         earlier: occurrences.iter().map(|o| o.issued_by_earlier_campaign).sum(),
     };
-    let verdict = verdict(&campaign.spec, validated, plan, applied.stopped, standing);
+    let verdict = verdict(&campaign.spec, validated, plan, &applied.outcome, standing);
     let mut status = campaign.status.clone().unwrap_or_default();
     status.observed_generation = generation;
     conditions::set_all(&mut status.conditions, &verdict.conditions(), generation, fetched.now);
     conditions::set_all(&mut status.conditions, &standing.facts(plan), generation, fetched.now);
     status.next_window_time = plan.next_window;
+    look_back(&mut status, campaign, plan, &applied, fetched.now);
     (status.issued, status.delivered, status.failed) = (issued, delivered, sum(|o| o.failed));
     status.occurrences = occurrences;
     status
+}
+
+/// What status says of windows that have closed: up to when they were looked at, and how many of them were
+/// missed. It is not written for the sake of that instant alone.
+fn look_back(status: &mut CampaignStatus, campaign: &Campaign, plan: &Plan, applied: &Applied, now: DateTime<Utc>) {
+    if plan.closings || status.windows_checked_until.is_none() {
+        status.windows_checked_until = Some(now.trunc_subsecs(0));
+    }
+    let missed = i64::try_from(applied.missed.len()).unwrap_or(i64::MAX);
+    status.missed_windows = status.missed_windows.saturating_add(missed);
+    match reopen::annotation(campaign) {
+        None => status.reopened = None,
+        Some(text) if applied.reopened => status.reopened = Some(text.to_owned()),
+        Some(_) => {}
+    }
 }
 
 /// How the Coupons of all occurrences stand.
@@ -118,13 +135,13 @@ fn verdict(
     spec: &CampaignSpec,
     validated: &Validated,
     plan: &Plan,
-    stopped: Option<(&'static str, String)>,
+    outcome: &PassOutcome,
     standing: Standing,
 ) -> Verdict {
     if let Some(problem) = validated.problems.iter().find(|p| p.stalled).or_else(|| validated.problems.first()) {
         return not_ready(problem, &validated.problems);
     }
-    if let Some((reason, message)) = stopped {
+    if let Some((reason, message)) = &outcome.stopped {
         return Verdict::stalled(reason, message);
     }
     if spec.suspend {
@@ -134,8 +151,12 @@ fn verdict(
     if let Some(problem) = validated.rules.iter().find_map(|rule| rule.webhook_problem.as_ref()).filter(|_| !over) {
         return Verdict::waiting(reason::WEBHOOK_NOT_READY, format!("{problem}. Coupons are issued and wait for it"));
     }
-    let (reason, message) = progress(plan, standing);
-    Verdict::ready(reason, message + &of_earlier(standing) + &of_repeated(spec))
+    let (reason, message) = match &outcome.exhausted {
+        Some(spent) if plan.window_open => (reason::EXHAUSTED, spent.clone()),
+        _ => progress(plan, standing),
+    };
+    let warnings = plan.warnings.iter().map(|warning| format!(". Warning: {warning}")).collect::<String>();
+    Verdict::ready(reason, message + &of_earlier(standing) + &of_repeated(spec) + &warnings)
 }
 
 fn not_ready(problem: &Problem, all: &[Problem]) -> Verdict {
@@ -180,7 +201,7 @@ fn of_repeated(spec: &CampaignSpec) -> String {
 /// that status forgot would not be noticed.
 fn kept(mut occurrences: Vec<OccurrenceStatus>, now: DateTime<Utc>) -> Vec<OccurrenceStatus> {
     occurrences.sort_by(|a, b| (a.window.start_time, &a.rule, &a.key).cmp(&(b.window.start_time, &b.rule, &b.key)));
-    let over = |o: &OccurrenceStatus| is_settled(o) && o.window.end_time.is_some_and(|end| end <= now);
+    let over = |o: &OccurrenceStatus| is_settled(o) && o.grants_until.is_some_and(|until| until <= now);
     let mut surplus = occurrences.iter().filter(|o| over(o)).count().saturating_sub(KEPT);
     occurrences.retain(|occurrence| {
         let forget = surplus > 0 && over(occurrence);
@@ -197,7 +218,7 @@ mod tests {
     use super::*;
 
     fn occurrence(key: &str, end: &str, issued: i64, delivered: i64) -> Value {
-        json!({ "rule": "r", "key": key, "window": { "startTime": "2022-01-01T00:00:00Z", "endTime": end }, "issued": issued, "delivered": delivered })
+        json!({ "rule": "r", "key": key, "window": { "startTime": "2022-01-01T00:00:00Z", "endTime": end }, "grantsUntil": end, "issued": issued, "delivered": delivered })
     }
 
     fn occurrences(list: &[Value]) -> Vec<OccurrenceStatus> {

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use std::sync::Arc;
+
 use crate::api::campaign::{CampaignRule, CampaignSpec, CreateCoupon, SendWebhook};
 use crate::api::conditions::reason;
 use crate::api::webhook::Parameter;
 use crate::issuing::codes::CodeFormat;
 use crate::issuing::draft::{PreparedDelivery, PreparedEffects};
-use crate::schedule::{Calendar, ScheduleError};
+use crate::rules::eligibility::Eligibility;
+use crate::rules::occurrence::Timing;
 use crate::template::binding::Binding;
 
 /// A Webhook that exists.
@@ -18,13 +21,21 @@ pub struct KnownWebhook {
     pub problem: Option<String>,
 }
 
+/// What takes long to make of a rule: once for each revision of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompiledRule {
+    pub timing: Result<Arc<Timing>, Problem>,
+    pub eligibility: Result<Option<Eligibility>, Problem>,
+}
+
 /// A rule that can act.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PreparedRule {
     pub name: String,
-    pub calendar: Calendar,
+    pub timing: Arc<Timing>,
+    pub eligibility: Option<Eligibility>,
     pub format: CodeFormat,
-    pub effects: PreparedEffects,
+    pub effects: Arc<PreparedEffects>,
     /// A Webhook of it that is not ready; its Coupons are issued and wait.
     pub webhook_problem: Option<String>,
 }
@@ -43,14 +54,30 @@ pub struct Problem {
 pub struct Validated {
     pub rules: Vec<PreparedRule>,
     pub problems: Vec<Problem>,
+    /// When each rule is open, by its name, also of those that cannot act.
+    pub timings: Vec<(String, Arc<Timing>)>,
+}
+
+/// Compiles the rules of a Campaign.
+#[must_use]
+pub fn compile(spec: &CampaignSpec) -> Vec<CompiledRule> {
+    let eligibility = |rule: &CampaignRule| {
+        let compiled = rule.eligibility.as_deref().map(Eligibility::compile).transpose();
+        compiled.map_err(|error| invalid(format!("spec.rules[{}].eligibility: {error}", rule.name)))
+    };
+    let timing = |rule| Timing::of(spec, rule).map(Arc::new).map_err(|error| invalid(error.to_string()));
+    spec.rules.iter().map(|rule| CompiledRule { timing: timing(rule), eligibility: eligibility(rule) }).collect()
 }
 
 /// Which rules of a Campaign can act. A rule with a problem keeps no other from acting.
 #[must_use]
-pub fn run(spec: &CampaignSpec, webhooks: &BTreeMap<String, KnownWebhook>) -> Validated {
+pub fn run(spec: &CampaignSpec, compiled: &[CompiledRule], webhooks: &BTreeMap<String, KnownWebhook>) -> Validated {
     let mut validated = Validated::default();
-    for rule in &spec.rules {
-        match prepare(spec, rule, webhooks) {
+    for (rule, compiled) in spec.rules.iter().zip(compiled) {
+        if let Ok(timing) = &compiled.timing {
+            validated.timings.push((rule.name.clone(), timing.clone()));
+        }
+        match prepare(rule, compiled, webhooks) {
             Ok(rule) => validated.rules.push(rule),
             Err(problems) => validated.problems.extend(problems),
         }
@@ -59,12 +86,13 @@ pub fn run(spec: &CampaignSpec, webhooks: &BTreeMap<String, KnownWebhook>) -> Va
 }
 
 fn prepare(
-    spec: &CampaignSpec,
     rule: &CampaignRule,
+    compiled: &CompiledRule,
     webhooks: &BTreeMap<String, KnownWebhook>,
 ) -> Result<PreparedRule, Vec<Problem>> {
     let mut problems = Vec::new();
-    let calendar = Calendar::of(spec, rule).map_err(|e| problems.push(schedule_problem(&e))).ok();
+    let timing = compiled.timing.clone().map_err(|problem| problems.push(problem)).ok();
+    let eligibility = compiled.eligibility.clone().map_err(|problem| problems.push(problem)).ok();
     let create = rule.effects.iter().find_map(|e| e.create_coupon.clone());
     let Some(create) = create else {
         problems.push(invalid(format!("spec.rules[{}].effects: begin with createCoupon", rule.name)));
@@ -78,12 +106,13 @@ fn prepare(
         .filter_map(|(_, send)| Some((&send.webhook_ref.name, webhooks.get(&send.webhook_ref.name)?.problem.as_ref()?)))
         .map(|(name, problem)| format!("Webhook {name} is not ready ({problem})"))
         .next();
-    match calendar {
-        Some(calendar) if problems.is_empty() => Ok(PreparedRule {
+    match timing.zip(eligibility) {
+        Some((timing, eligibility)) if problems.is_empty() => Ok(PreparedRule {
             name: rule.name.clone(),
-            calendar,
+            timing,
+            eligibility,
             format: CodeFormat::of(&create),
-            effects: PreparedEffects { create, attributes, deliveries },
+            effects: Arc::new(PreparedEffects { create, attributes, deliveries }),
             webhook_problem,
         }),
         _ => Err(problems),
@@ -154,10 +183,6 @@ fn mismatches(field: &str, webhook_name: &str, send: &SendWebhook, webhook: &Kno
         format!("{field}.parameters[{name}]: Webhook {webhook_name} has no such parameter (it has {known}): remove it, or add it to the Webhook")
     });
     unbound.chain(unknown).collect()
-}
-
-fn schedule_problem(error: &ScheduleError) -> Problem {
-    invalid(error.to_string())
 }
 
 fn invalid(message: String) -> Problem {

@@ -17,7 +17,8 @@ fn profile() -> Profile {
 
 fn check(source: &str) -> Result<(), NotEligible> {
     let attributes = BTreeMap::from([("minimum".to_owned(), json!(18))]);
-    let facts = Facts { campaign: "new-year", campaign_attributes: &attributes, now: "2023-01-01T08:00:00Z".parse().unwrap() };
+    let facts =
+        Facts { campaign: "new-year", campaign_attributes: &attributes, now: "2023-01-01T08:00:00Z".parse().unwrap() };
     Eligibility::compile(source).unwrap().check(&profile(), facts)
 }
 
@@ -63,19 +64,31 @@ fn the_reason_names_the_clause_that_failed() {
         not(r#"profile.attributes.vip && profile.attributes.tier in ["silver"] && profile.attributes.age > 18"#),
         r#"eligibility: profile.attributes.tier in ["silver"] is false"#
     );
-    assert_eq!(not("profile.attributes.level == 3 && true"), "eligibility: profile.attributes.level == 3: level is missing");
+    assert_eq!(
+        not("profile.attributes.level == 3 && true"),
+        "eligibility: profile.attributes.level == 3: level is missing"
+    );
     assert_eq!(
         not("profile.attributes.tier > 3"),
         "eligibility: profile.attributes.tier > 3: > does not go with (string, int)"
     );
-    assert_eq!(not("profile.attributes.tier"), "eligibility: profile.attributes.tier: it gives a string, not true or false");
+    assert_eq!(
+        not("profile.attributes.tier"),
+        "eligibility: profile.attributes.tier: it gives a string, not true or false"
+    );
     assert_eq!(
         not("profile.attributes.age / 0 == 1"),
         "eligibility: profile.attributes.age / 0 == 1: a number is out of range, or divided by zero"
     );
     // As CEL has it: what is false decides, whatever is wrong with the others.
-    assert_eq!(not("profile.attributes.level == 3 && profile.attributes.age > 99"), "eligibility: profile.attributes.age > 99 is false");
-    assert_eq!(not("profile.attributes.vip && (false || profile.attributes.age == 1)"), "eligibility: (false || profile.attributes.age == 1) is false");
+    assert_eq!(
+        not("profile.attributes.level == 3 && profile.attributes.age > 99"),
+        "eligibility: profile.attributes.age > 99 is false"
+    );
+    assert_eq!(
+        not("profile.attributes.vip && (false || profile.attributes.age == 1)"),
+        "eligibility: (false || profile.attributes.age == 1) is false"
+    );
 }
 
 /// Status counts by reason: no reason may hold what is in a profile.
@@ -124,7 +137,10 @@ fn what_is_wrong_is_found_before_anybody_is_known() {
         let said = refused(source);
         assert!(said.contains(words), "{source}: {said}");
     }
-    assert!(Eligibility::compile("[1].exists(profile, profile.whatever == 1) || true").is_ok(), "a loop's variable hides ours");
+    assert!(
+        Eligibility::compile("[1].exists(profile, profile.whatever == 1) || true").is_ok(),
+        "a loop's variable hides ours"
+    );
 }
 
 #[test]

@@ -80,7 +80,10 @@ mod tests {
     fn clauses_are_what_stands_between_and_outside_of_brackets_and_quotes() {
         let split = |text: &str| texts(text);
         assert_eq!(split("a && b"), Some(vec!["a".into(), "b".into()]));
-        assert_eq!(split("x == \"&&\" && ['&&'].exists(y, y && z)"), Some(vec!["x == \"&&\"".into(), "['&&'].exists(y, y && z)".into()]));
+        assert_eq!(
+            split("x == \"&&\" && ['&&'].exists(y, y && z)"),
+            Some(vec!["x == \"&&\"".into(), "['&&'].exists(y, y && z)".into()])
+        );
         assert_eq!(split("x == '''it's && ''' && y"), Some(vec!["x == '''it's && '''".into(), "y".into()]));
         assert_eq!(split("'\\'&&' == x // && no\n && y").map(|t| t.len()), Some(2));
         assert_eq!(split("p.?tier.orValue('') == 'a' && q[?0].hasValue()").map(|t| t.len()), Some(2));

@@ -91,7 +91,8 @@ impl Editor {
         if pattern.len() > MOST_REGEX_BYTES || self.regexes.len() >= MOST_REGEXES {
             return Err(ExpressionError::RegexTooLong);
         }
-        let regex = RegexBuilder::new(pattern).size_limit(REGEX_MEMORY).dfa_size_limit(REGEX_MEMORY).nest_limit(32).build();
+        let regex =
+            RegexBuilder::new(pattern).size_limit(REGEX_MEMORY).dfa_size_limit(REGEX_MEMORY).nest_limit(32).build();
         let regex = regex.map_err(|error| ExpressionError::Regex(error.to_string().replace('\n', " ")))?;
         self.regexes.push(regex);
         Ok(self.regexes.len().saturating_sub(1))

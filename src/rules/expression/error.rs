@@ -29,7 +29,9 @@ pub enum ExpressionError {
     Object(String),
     #[error("matches() needs its regular expression as a text in quotes, not computed")]
     RegexComputed,
-    #[error("matches(): a regular expression has at most {MOST_REGEX_BYTES} bytes, and there are at most {MOST_REGEXES}")]
+    #[error(
+        "matches(): a regular expression has at most {MOST_REGEX_BYTES} bytes, and there are at most {MOST_REGEXES}"
+    )]
     RegexTooLong,
     #[error("matches(): {0}")]
     Regex(String),
@@ -83,7 +85,9 @@ impl EvaluationError {
             ExecutionError::NoSuchKey(_) => Self::MissingComputed,
             ExecutionError::UndeclaredReference(name) => Self::Missing(name.to_string()),
             ExecutionError::NoSuchOverload(overload) => Self::Type(overload_text(overload.function(), overload)),
-            ExecutionError::UnexpectedType { got, want } => Self::Type(format!("a {got} stands where a {want} is needed")),
+            ExecutionError::UnexpectedType { got, want } => {
+                Self::Type(format!("a {got} stands where a {want} is needed"))
+            }
             ExecutionError::ValuesNotComparable(a, b) => types("a comparison", a, b),
             ExecutionError::UnsupportedBinaryOperator(operator, a, b) => types(operator, a, b),
             ExecutionError::UnsupportedIndex(index, of) => types("[…]", of, index),

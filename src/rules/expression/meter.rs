@@ -4,7 +4,9 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use cel::common::types::{CelBool, CelInt, CelList, CelMap, CelString, CelTimestamp, DYN_TYPE, INT_TYPE, STRING_TYPE, Type};
+use cel::common::types::{
+    CelBool, CelInt, CelList, CelMap, CelString, CelTimestamp, DYN_TYPE, INT_TYPE, STRING_TYPE, Type,
+};
 use cel::common::value::{CowVal, Val};
 use cel::{Env, ExecutionError};
 use regex::Regex;

@@ -172,4 +172,3 @@ fn parse(source: &str, scope: &Scope) -> Parsed {
 fn too_expensive() -> ExecutionError {
     ExecutionError::InternalError("too expensive".to_owned())
 }
-

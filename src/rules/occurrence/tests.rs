@@ -30,7 +30,10 @@ fn shown(timing: &Timing, from: &str, until: &str) -> Vec<String> {
 fn windows_in_one_period_share_its_key() {
     let twice = json!([{ "timeOfDay": { "from": "09:00", "to": "11:00" } }, { "timeOfDay": { "from": "14:00", "to": "16:00" } }]);
     let (from, until) = ("2023-01-01T00:00:00Z", "2023-01-02T00:00:00Z");
-    assert_eq!(shown(&timing("Window", &twice), from, until), ["20230101T0900 01-01T09/01-01T11", "20230101T1400 01-01T14/01-01T16"]);
+    assert_eq!(
+        shown(&timing("Window", &twice), from, until),
+        ["20230101T0900 01-01T09/01-01T11", "20230101T1400 01-01T14/01-01T16"]
+    );
     for (once_per, key) in
         [("Day", "2023-01-01"), ("Week", "2022-W52"), ("Month", "2023-01"), ("Year", "2023"), ("Campaign", "campaign")]
     {
@@ -43,10 +46,16 @@ fn windows_in_one_period_share_its_key() {
 fn a_window_that_is_longer_than_its_period_or_has_no_start_is_cut_at_its_ends() {
     let week = json!([{ "daysOfWeek": ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday"] }]);
     let (from, until) = ("2023-01-04T00:00:00Z", "2023-01-06T00:00:00Z");
-    assert_eq!(shown(&timing("Day", &week), from, until), ["2023-01-04 01-04T00/01-05T00", "2023-01-05 01-05T00/01-06T00"]);
+    assert_eq!(
+        shown(&timing("Day", &week), from, until),
+        ["2023-01-04 01-04T00/01-05T00", "2023-01-05 01-05T00/01-06T00"]
+    );
     assert_eq!(shown(&timing("Week", &week), from, until), ["2023-W01 01-02T00/01-07T00"]);
     let always = timing("Month", &json!([]));
-    assert_eq!(shown(&always, "2023-01-15T00:00:00Z", "2023-02-15T00:00:00Z"), ["2023-01 01-01T00/02-01T00", "2023-02 02-01T00/03-01T00"]);
+    assert_eq!(
+        shown(&always, "2023-01-15T00:00:00Z", "2023-02-15T00:00:00Z"),
+        ["2023-01 01-01T00/02-01T00", "2023-02 02-01T00/03-01T00"]
+    );
     assert_eq!(always.next_boundary(&BTreeSet::new(), utc("2023-01-15T00:00:00Z")), Some(utc("2023-02-01T00:00:00Z")));
     assert_eq!(always.next_opening(&BTreeSet::new(), utc("2023-01-15T00:00:00Z")), Some(utc("2023-02-01T00:00:00Z")));
     assert_eq!(shown(&timing("Campaign", &json!([])), from, until), ["campaign …/…"]);
@@ -104,7 +113,10 @@ fn two_years_of_an_anniversary_are_two_occurrences_and_an_edit_from_days_is_none
 fn a_year_of_an_anniversary_that_is_opened_once_more_has_its_last_window() {
     let timing = timing("Window", &json!([{ "anniversaryOf": { "attribute": "birthday" } }]));
     let of = |date: &'static str, now: &str, reopened| {
-        timing.anniversary_of(2026, move |_| Some(json!(date)), utc(now), reopened).unwrap().map(|o| o.window.start_time)
+        timing
+            .anniversary_of(2026, move |_| Some(json!(date)), utc(now), reopened)
+            .unwrap()
+            .map(|o| o.window.start_time)
     };
     assert_eq!(of("06-15", "2026-06-15T10:00:00Z", false), Some(Some(utc("2026-06-15T00:00:00Z"))));
     assert_eq!(of("06-15", "2026-06-20T10:00:00Z", false), None);
@@ -128,7 +140,8 @@ fn a_closed_window_is_found_by_its_key() {
         assert_eq!(found.key, key);
     }
     let daily = timing("Window", &twice);
-    for key in ["20230101T0930", "20230601T0900", "20240101T0900", "x", "", "2023-13", "20230230", "2023-W99", "ééé"] {
+    for key in ["20230101T0930", "20230601T0900", "20240101T0900", "x", "", "2023-13", "20230230", "2023-W99", "ééé"]
+    {
         assert_eq!(daily.closed(key, now), None, "{key}");
     }
 }

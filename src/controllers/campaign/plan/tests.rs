@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::super::validate::{self, KnownWebhook};
 use super::*;
 
+const LONGEST: Duration = Duration::from_secs(60);
 const DAY: &str = "2023-01-01T12:00:00Z";
 
 fn campaign(changes: &Value) -> Campaign {
@@ -27,8 +28,9 @@ fn memory(since_pass: Option<u64>, coupons_changed: bool) -> Memory {
     Memory {
         since_pass: since_pass.map(Duration::from_secs),
         coupons_changed,
+        boundary: None,
         audience_poll: Duration::from_secs(300),
-        stopped: None,
+        outcome: PassOutcome::default(),
     }
 }
 
@@ -40,10 +42,17 @@ fn opened(issued: i64, delivered: i64) -> Value {
     json!({ "/status": { "occurrences": [occurrence("20230101", "2023-01-01T00:00:00Z", "2023-01-02T00:00:00Z", issued, delivered)] } })
 }
 
+fn everybody(issue: &Issue) -> &Occurrence {
+    match &issue.granting {
+        Granting::Everybody(occurrence) => occurrence,
+        Granting::Anniversary(year) => panic!("{year}"),
+    }
+}
+
 fn planned(changes: &Value, memory: &Memory, now: &str) -> Plan {
     let campaign = campaign(changes);
     let webhooks = BTreeMap::from([("w".to_owned(), KnownWebhook { parameters: Vec::new(), problem: None })]);
-    let validated = validate::run(&campaign.spec, &webhooks);
+    let validated = validate::run(&campaign.spec, &validate::compile(&campaign.spec), &webhooks);
     assert!(validated.problems.is_empty(), "{:?}", validated.problems);
     run(&campaign, &validated, memory, now.parse().unwrap())
 }
@@ -121,11 +130,110 @@ fn it_sleeps_until_the_next_boundary_and_never_over_a_minute() {
     let now: DateTime<Utc> = "2023-01-01T23:59:50Z".parse().unwrap();
     let sleep = |boundary: Option<&str>, later, again| {
         let plan = Plan { next_boundary: boundary.map(|b| b.parse().unwrap()), later, ..Plan::default() };
-        wake(&plan, &Applied { again, ..Applied::default() }, now)
+        wake(&plan, &Applied { again, ..Applied::default() }, LONGEST, now)
     };
     assert_eq!(sleep(Some("2023-01-02T00:00:00Z"), None, false), Duration::from_secs(10));
-    assert_eq!(sleep(Some("2023-03-01T00:00:00Z"), None, false), LONGEST_SLEEP);
-    assert_eq!(sleep(None, None, false), LONGEST_SLEEP);
+    assert_eq!(sleep(Some("2023-03-01T00:00:00Z"), None, false), LONGEST);
+    assert_eq!(sleep(None, None, false), LONGEST);
     assert_eq!(sleep(None, Some(Duration::from_secs(1)), false), Duration::from_secs(1));
     assert!(sleep(None, None, true) < Duration::from_secs(1));
+}
+
+#[test]
+fn a_boundary_that_has_passed_makes_a_pass_due() {
+    let at = |boundary: &str| Memory { boundary: boundary.parse().ok(), ..memory(Some(9), false) };
+    assert_eq!(planned(&opened(1, 1), &at("2023-01-01T11:59:59Z"), DAY).issue.len(), 1);
+    assert!(planned(&opened(1, 1), &at("2023-01-01T12:00:01Z"), DAY).issue.is_empty());
+}
+
+/// With `oncePer`, the second window of a day goes on under the key of the first.
+#[test]
+fn i1_windows_of_one_period_are_one_occurrence() {
+    let mut changes = json!({
+        "/spec/rules/0/schedules": [{ "timeOfDay": { "from": "09:00", "to": "10:00" } }, { "timeOfDay": { "from": "11:00", "to": "13:00" } }],
+        "/spec/rules/0/oncePer": "Day",
+    });
+    let morning = occurrence("2023-01-01", "2023-01-01T09:00:00Z", "2023-01-01T10:00:00Z", 1, 1);
+    changes["/status"] = json!({ "occurrences": [morning] });
+    let plan = planned(&changes, &memory(None, false), DAY);
+    assert_eq!(plan.issue[0].opened.as_ref().unwrap().key, "2023-01-01");
+    assert_eq!(everybody(&plan.issue[0]).window.start_time, "2023-01-01T11:00:00Z".parse().ok());
+}
+
+fn checked(occurrences: &[Value]) -> Value {
+    json!({ "/status": { "windowsCheckedUntil": "2022-12-30T00:00:00Z", "occurrences": occurrences } })
+}
+
+fn first_of_january(seen: bool) -> Value {
+    let mut known = occurrence("20230101", "2023-01-01T00:00:00Z", "2023-01-02T00:00:00Z", 1, 1);
+    known["audienceSeen"] = seen.into();
+    known
+}
+
+#[test]
+fn a_window_that_closed_unseen_is_missed_and_one_that_was_seen_is_not() {
+    let after = "2023-01-05T00:00:00Z";
+    let missed = |changes: &Value, now: &str| {
+        let plan = planned(changes, &memory(None, false), now);
+        (plan.closings, plan.missed.iter().map(|m| (m.key.clone(), m.partly)).collect::<Vec<_>>())
+    };
+    assert_eq!(missed(&checked(&[]), after), (true, vec![("20230101".to_owned(), false)]));
+    assert_eq!(missed(&checked(&[first_of_january(false)]), after), (true, vec![("20230101".to_owned(), true)]));
+    assert_eq!(missed(&checked(&[first_of_january(true)]), after), (true, vec![]));
+    assert_eq!(missed(&checked(&[]), DAY), (false, vec![]), "it is still open");
+    assert_eq!(missed(&json!({}), after), (false, vec![]), "a Campaign that is new has missed nothing");
+    let mut counted = first_of_january(false);
+    counted["missed"] = true.into();
+    assert_eq!(missed(&checked(&[counted]), after), (true, vec![]), "it is counted once");
+    let mut suspended = checked(&[]);
+    suspended["/spec/suspend"] = true.into();
+    assert_eq!(missed(&suspended, after).1.len(), 1);
+}
+
+#[test]
+fn a_closed_window_is_issued_to_once_more_when_a_person_says_so() {
+    let after = "2023-01-05T00:00:00Z";
+    let asked = |text: &str, status: Value, now: &str| {
+        let changes = json!({ "/metadata/annotations": { crate::api::REOPEN_ANNOTATION: text }, "/status": status });
+        planned(&changes, &memory(None, false), now)
+    };
+    let plan = asked("r/20230101", json!({}), after);
+    assert!(plan.issue[0].reopened && plan.warnings.is_empty() && !plan.window_open);
+    assert_eq!(everybody(&plan.issue[0]).key, "20230101");
+    assert!(asked("r/20230101", json!({ "reopened": "r/20230101" }), after).issue.is_empty(), "it was carried out");
+    assert_eq!(asked("r/20230101", json!({}), DAY).issue.len(), 1, "while it is open, that is all");
+    for (text, words) in [
+        ("r/20230102", "r/20230102: no window that has closed has this key"),
+        ("r/20230301", "no window that has closed"),
+        ("other/20230101", "there is no rule of this name"),
+        ("20230101", "write <rule>/<key>"),
+    ] {
+        let plan = asked(text, json!({}), after);
+        assert!(plan.issue.is_empty() && plan.warnings[0].contains(words), "{:?}", plan.warnings);
+    }
+}
+
+#[test]
+fn anniversaries_are_issued_to_by_year_and_wake_at_each_recipients_boundary() {
+    let changes = json!({
+        "/spec/rules/0/schedules": [{ "anniversaryOf": { "attribute": "birthday" } }],
+        "/spec/audience/profiles": [
+            { "integrationId": "a", "attributes": { "birthday": "1990-01-01" } },
+            { "integrationId": "b", "attributes": { "birthday": "1985-01-03" } },
+            { "integrationId": "c", "attributes": { "birthday": "never" } },
+        ],
+    });
+    let plan = planned(&changes, &memory(None, false), DAY);
+    assert_eq!(plan.issue.iter().map(|i| i.granting.clone()).collect::<Vec<_>>(), [Granting::Anniversary(2023)]);
+    assert_eq!(plan.next_boundary, "2023-01-02T00:00:00Z".parse().ok());
+    assert_eq!(plan.next_window, "2023-01-03T00:00:00Z".parse().ok());
+    assert!(planned(&changes, &memory(None, false), "2023-01-02T12:00:00Z").issue.is_empty());
+}
+
+#[test]
+fn an_open_window_wakes_when_a_budgets_period_ends() {
+    let changes = json!({
+        "/spec/rules/0/schedules": [], "/spec/budgets": [{ "period": "Day", "maxCoupons": 5 }],
+    });
+    assert_eq!(planned(&changes, &memory(None, false), DAY).next_boundary, "2023-01-02T00:00:00Z".parse().ok());
 }

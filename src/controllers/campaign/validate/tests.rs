@@ -2,6 +2,10 @@ use serde_json::{Value, json};
 
 use super::*;
 
+fn run(spec: &CampaignSpec, webhooks: &BTreeMap<String, KnownWebhook>) -> Validated {
+    super::run(spec, &compile(spec), webhooks)
+}
+
 fn spec(changes: &Value) -> CampaignSpec {
     let mut spec = json!({
         "audience": { "profiles": [] },

@@ -1,0 +1,93 @@
+//! Windows that closed before everybody in the audience had been seen: they are not made up for, but
+//! counted, and said. Pure.
+
+use chrono::{DateTime, Utc};
+
+use super::plan::{Granting, Plan, find_open};
+use super::validate::Validated;
+use crate::api::campaign::{CampaignStatus, OccurrenceStatus, Profile, Window};
+use crate::rules::occurrence::{Occurrence, Timing};
+
+/// A window that was missed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missed {
+    pub rule: String,
+    pub key: String,
+    pub window: Window,
+    /// Whoever was seen before it closed has a code.
+    pub partly: bool,
+}
+
+/// Finds what closed since status last spoke of it, and what of that was missed. Anniversaries need the
+/// ledger: they are looked at when the plan is carried out.
+pub fn look(plan: &mut Plan, status: &CampaignStatus, validated: &Validated, profiles: &[Profile], now: DateTime<Utc>) {
+    let Some(checked) = status.windows_checked_until.filter(|checked| *checked < now) else { return };
+    for (rule, timing) in &validated.timings {
+        let (closed, _) = timing.closed_since(checked, now);
+        plan.closings |= !closed.is_empty() || anniversaries_closed(timing, profiles, checked, now).next().is_some();
+        plan.missed.extend(closed.into_iter().filter_map(|occurrence| missed(status, rule, occurrence)));
+    }
+}
+
+fn missed(status: &CampaignStatus, rule: &str, occurrence: Occurrence) -> Option<Missed> {
+    let granting = Granting::Everybody(occurrence);
+    let known = find_open(status, rule, &granting);
+    let Granting::Everybody(occurrence) = granting else { return None };
+    // One that is counted already is not counted again.
+    let seen = known.is_some_and(|o| o.audience_seen || o.missed);
+    let key = known.map_or(occurrence.key, |o| o.key.clone());
+    (!seen).then(|| Missed { rule: rule.to_owned(), key, window: occurrence.window, partly: known.is_some() })
+}
+
+/// The anniversaries of an audience that closed after `from` and up to `now`: whose, and which.
+pub fn anniversaries_closed<'a>(
+    timing: &'a Timing,
+    profiles: &'a [Profile],
+    from: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> impl Iterator<Item = (&'a Profile, Occurrence)> {
+    let closed = move |o: &Occurrence| o.window.end_time.is_some_and(|end| from < end && end <= now);
+    let of_profile = move |profile: &'a Profile| {
+        let date = timing.anniversary()?.month_day(|name| profile.attributes.get(name).cloned()).ok()?;
+        let windows = timing.windows_for(date, from, now).into_iter();
+        Some(windows.filter(closed).map(move |occurrence| (profile, occurrence)))
+    };
+    profiles.iter().filter_map(of_profile).flatten()
+}
+
+/// Notes missed windows in status, which then says which; the count is of all.
+pub fn note(occurrences: &mut Vec<OccurrenceStatus>, missed: &[Missed]) {
+    for window in missed {
+        match occurrences.iter_mut().find(|o| o.rule == window.rule && o.key == window.key) {
+            Some(known) => known.missed = true,
+            None => occurrences.push(OccurrenceStatus {
+                rule: window.rule.clone(),
+                key: window.key.clone(),
+                window: window.window,
+                grants_until: window.window.end_time,
+                missed: true,
+                ..OccurrenceStatus::default()
+            }),
+        }
+    }
+}
+
+/// What the event says: which windows, and what can be done.
+#[must_use]
+pub fn message(missed: &[Missed]) -> String {
+    const NAMED: usize = 10;
+    let named = missed.iter().take(NAMED).map(|m| {
+        let end = m.window.end_time.map_or_else(|| "?".to_owned(), |end| end.to_rfc3339());
+        let partly = if m.partly { ", partly" } else { "" };
+        format!("{}/{} (closed {end}{partly})", m.rule, m.key)
+    });
+    let named = named.collect::<Vec<_>>().join(", ");
+    let more = match missed.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    format!(
+        "windows closed before everybody in the audience had been seen: {named}{more}. They are not made up for; to open one once more, annotate the Campaign with {}: <rule>/<key>",
+        crate::api::REOPEN_ANNOTATION
+    )
+}

@@ -1,0 +1,249 @@
+//! A pass: opens the occurrence, reads the books from the API, and gives a Coupon to everybody in the
+//! audience who may have one and has none.
+
+mod books;
+mod create;
+mod select;
+
+use std::sync::Arc;
+
+use kube::api::PostParams;
+use kube::{Api, ResourceExt};
+
+use self::books::Books;
+use self::create::CreateError;
+use self::select::Candidates;
+use super::fetch::Fetched;
+use super::missed::{Missed, anniversaries_closed};
+use super::plan::{Granting, Issue, PassOutcome};
+use super::validate::PreparedRule;
+use crate::api::campaign::{Campaign, OccurrenceStatus, Shape};
+use crate::api::conditions::reason;
+use crate::controllers::context::Context;
+use crate::controllers::error::{Error, bounded};
+use crate::issuing::ledger::{Entry, Ledger, Tally, missing};
+use crate::rules::budget::Allowance;
+use crate::rules::occurrence::year_key;
+
+/// What a pass needs to know.
+pub struct Pass<'a> {
+    pub fetched: &'a Fetched,
+    pub context: &'a Arc<Context>,
+}
+
+/// What a pass did.
+#[derive(Default)]
+pub struct Done {
+    pub occurrence: Option<OccurrenceStatus>,
+    pub outcome: PassOutcome,
+    pub again: bool,
+}
+
+impl Pass<'_> {
+    pub async fn run(&self, issue: &Issue) -> Result<Done, Error> {
+        let candidates = select::candidates(self.fetched, issue);
+        if candidates.is_empty() && issue.opened.is_none() && matches!(issue.granting, Granting::Anniversary(_)) {
+            return Ok(Done::default());
+        }
+        let mut books = self.books(&issue.rule.name).await?;
+        let occurrence = self.occurrence(issue, &books.ledger);
+        if self.open(&occurrence).await? {
+            // Whatever another process wrote before this one opened the occurrence is in this reading.
+            books = self.books(&issue.rule.name).await?;
+        }
+        let tally = books.ledger.tally(&occurrence.key, self.campaign_uid());
+        let missing = missing(&occurrence, tally);
+        let accepted = issue.accepted_missing.max(occurrence.accepted_missing);
+        if missing > accepted {
+            return Ok(coupons_missing(&occurrence, tally, missing));
+        }
+        let occurrence = OccurrenceStatus { accepted_missing: missing, ..occurrence };
+        self.issue(issue, candidates.under(&occurrence.key), occurrence, books).await
+    }
+
+    /// The occurrence that is issued for: the one that status remembers, else a new one, under the key of
+    /// the earliest Coupon of an overlapping window, else its own. Its window is the one that is open now,
+    /// with what it had if that overlaps, so that a later edit finds its Coupons from either side.
+    fn occurrence(&self, issue: &Issue, ledger: &Ledger) -> OccurrenceStatus {
+        let (key, window, until) = match &issue.granting {
+            Granting::Everybody(open) => {
+                let earliest = ledger.earliest_overlapping(open);
+                let (key, known) = earliest.unwrap_or((&open.key, open.window));
+                (key.to_owned(), open.window.hull(known), open.grants_until())
+            }
+            Granting::Anniversary(year) => {
+                let window = issue.rule.timing.anniversary().map(|calendar| calendar.year(*year)).unwrap_or_default();
+                (year_key(*year), window, window.end_time)
+            }
+        };
+        match &issue.opened {
+            Some(opened) => OccurrenceStatus {
+                window: if opened.window.overlaps(&window) { opened.window.hull(window) } else { window },
+                grants_until: opened.grants_until.zip(until).map(|(a, b)| a.max(b)),
+                ..opened.clone()
+            },
+            None => OccurrenceStatus {
+                rule: issue.rule.name.clone(),
+                key,
+                window,
+                grants_until: until,
+                shape: Shape::Single,
+                campaign_uid: self.campaign_uid().to_owned(),
+                ..OccurrenceStatus::default()
+            },
+        }
+    }
+
+    /// Writes the occurrence into the Campaign's status by compare-and-swap, unless it is there. The
+    /// Campaign is read from the API: what was planned must still hold. True if it was written now.
+    async fn open(&self, occurrence: &OccurrenceStatus) -> Result<bool, Error> {
+        let api: Api<Campaign> = Api::namespaced(self.context.client.clone(), &self.fetched.namespace);
+        let mut campaign = bounded(api.get(&self.fetched.name)).await?;
+        let planned = &self.fetched.campaign;
+        if campaign.metadata.generation != planned.metadata.generation || campaign.uid() != planned.uid() {
+            return Err(Error::Changed(format!("Campaign {}", self.fetched.name)));
+        }
+        let status = campaign.status.get_or_insert_default();
+        let same = |o: &&mut OccurrenceStatus| o.rule == occurrence.rule && o.key == occurrence.key;
+        match status.occurrences.iter_mut().find(same) {
+            Some(known) if known.window == occurrence.window => return Ok(false),
+            Some(known) => (known.window, known.grants_until) = (occurrence.window, occurrence.grants_until),
+            None => status.occurrences.push(occurrence.clone()),
+        }
+        bounded(api.replace_status(&self.fetched.name, &PostParams::default(), &campaign)).await?;
+        let (campaign, rule, occurrence) = (&self.fetched.name, &occurrence.rule, &occurrence.key);
+        tracing::info!(namespace = self.fetched.namespace, campaign, rule, occurrence, "occurrence opened");
+        Ok(true)
+    }
+
+    /// Coupons with another uid belong to an earlier Campaign of the same name.
+    pub fn campaign_uid(&self) -> &str {
+        self.fetched.campaign.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    async fn issue(
+        &self,
+        issue: &Issue,
+        candidates: Candidates<'_>,
+        mut occurrence: OccurrenceStatus,
+        mut books: Books,
+    ) -> Result<Done, Error> {
+        occurrence.matched = count(candidates.len());
+        let mut done = Done::default();
+        // Evaluating conditions takes the thread for as long as they are allowed to.
+        let eligible = tokio::task::block_in_place(|| self.eligible(issue, candidates, &books.ledger));
+        let whole = eligible.whole;
+        match self.drafts(issue, &occurrence, eligible, &mut books.allowance).await? {
+            Err(error) => {
+                done.outcome.stopped = Some((reason::KEYSPACE_TOO_SMALL, format!("rule {}: {error}", issue.rule.name)));
+            }
+            Ok(drafts) => {
+                occurrence.ineligible = drafts.reasons.into_counts();
+                done.outcome.exhausted = drafts.spent.map(|spent| said(&spent));
+                let begun = drafts.specs.len();
+                let (created, failed) = self.create_all(drafts.specs).await;
+                let issued = created.len();
+                created.iter().filter_map(Entry::of).for_each(|entry| books.ledger.add(entry));
+                log_pass(self.fetched, &occurrence, issued);
+                match failed {
+                    Some(CreateError::Api(error)) => return Err(error),
+                    Some(CreateError::NameConflict(message)) => {
+                        done.outcome.stopped = Some((reason::NAME_CONFLICT, message));
+                    }
+                    None => done.again = issued < begun || !whole,
+                }
+            }
+        }
+        if !done.again && done.outcome.stopped.is_none() {
+            (occurrence.audience_seen, occurrence.missed) = (true, false);
+        }
+        let tally = books.ledger.tally(&occurrence.key, self.campaign_uid());
+        write_tally(&mut occurrence, tally);
+        done.occurrence = Some(occurrence);
+        Ok(done)
+    }
+
+    /// False if the Campaign was suspended, changed or deleted while this pass runs.
+    fn goes_on(&self) -> bool {
+        let planned = &self.fetched.campaign;
+        let same = |now: &Campaign| {
+            now.metadata.uid == planned.metadata.uid
+                && now.metadata.generation == planned.metadata.generation
+                && now.metadata.deletion_timestamp.is_none()
+        };
+        !self.context.deliveries.is_stopping()
+            && self.context.with_campaign(&self.fetched.namespace, &self.fetched.name, same) == Some(true)
+    }
+
+    /// The anniversaries of a rule that closed since status last spoke of it, of people who were eligible
+    /// and have no code: one for each year.
+    pub async fn missed_anniversaries(&self, rule: &PreparedRule) -> Result<Vec<Missed>, Error> {
+        let status = self.fetched.campaign.status.as_ref();
+        let Some(checked) = status.and_then(|s| s.windows_checked_until) else { return Ok(Vec::new()) };
+        let profiles = &self.fetched.campaign.spec.audience.profiles;
+        let closed = anniversaries_closed(&rule.timing, profiles, checked, self.fetched.now);
+        let closed: Vec<_> = closed.collect();
+        if closed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let books = self.books(&rule.name).await?;
+        let (holders, offer) = (books.ledger.holders(), select::offer(self.fetched, rule));
+        let mut missed: Vec<Missed> = Vec::new();
+        for (profile, occurrence) in closed {
+            let without = !holders.has_one(profile.integration_id.trim(), &occurrence);
+            let known = missed.iter().any(|m| m.key == occurrence.key);
+            if without && !known && offer.check(profile, &Allowance::default()).is_ok() {
+                let (rule, key) = (rule.name.clone(), occurrence.key);
+                missed.push(Missed { rule, key, window: occurrence.window, partly: true });
+            }
+        }
+        Ok(missed)
+    }
+}
+
+fn said(spent: &crate::rules::budget::Spent) -> String {
+    let next = spent.next.map_or_else(
+        || "nobody else gets a code".to_owned(),
+        |next| format!("whoever has no code waits until {}", next.to_rfc3339()),
+    );
+    format!("{spent}: {next}")
+}
+
+/// Writes how the Coupons of an occurrence stand.
+pub fn write_tally(occurrence: &mut OccurrenceStatus, tally: Tally) {
+    occurrence.issued = tally.issued;
+    occurrence.delivered = tally.delivered;
+    occurrence.failed = tally.failed;
+    occurrence.unknown = tally.unknown;
+    occurrence.issued_by_earlier_campaign = tally.by_earlier_campaign;
+}
+
+fn coupons_missing(occurrence: &OccurrenceStatus, tally: Tally, missing: i64) -> Done {
+    let (rule, key) = (&occurrence.rule, &occurrence.key);
+    let message = format!(
+        "rule {rule}: {missing} of the Coupons of occurrence {key} are missing ({} are there), so nobody can know who had them, and nothing is issued: restore them from a backup, or accept that their recipients may get a second code with the annotation {}: {rule}/{key}={missing}",
+        tally.issued,
+        crate::api::ACCEPT_MISSING_ANNOTATION,
+    );
+    // The occurrence keeps its counts: they are the memory of what was issued.
+    let outcome = PassOutcome { stopped: Some((reason::COUPONS_MISSING, message)), exhausted: None };
+    Done { outcome, ..Done::default() }
+}
+
+fn log_pass(fetched: &Fetched, occurrence: &OccurrenceStatus, issued: usize) {
+    if issued > 0 {
+        tracing::info!(
+            namespace = fetched.namespace,
+            campaign = fetched.name,
+            rule = occurrence.rule,
+            occurrence = occurrence.key,
+            issued,
+            matched = occurrence.matched,
+            "coupons issued"
+        );
+    }
+}
+
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
