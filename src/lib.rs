@@ -17,6 +17,7 @@ pub mod controllers;
 pub mod delivery;
 pub mod issuing;
 pub mod manifests;
+pub mod preview;
 pub mod rules;
 pub mod schedule;
 pub mod template;

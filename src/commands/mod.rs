@@ -1,6 +1,9 @@
 //! The subcommands.
 
+mod api;
 mod crds;
+mod output;
+mod preview;
 mod run;
 mod validate;
 
@@ -23,8 +26,10 @@ enum Command {
     Run(run::Options),
     /// Print the CRDs.
     Crds(crds::Options),
-    /// Check manifests without a cluster: one line for each thing that is wrong, and exit code 1 if there is any.
+    /// Check manifests, without a cluster or against one: one line for each thing that is wrong, and exit code 1 if there is any.
     Validate(validate::Options),
+    /// Show what campaigns would do at some time, without a cluster.
+    Preview(preview::Options),
 }
 
 impl Cli {
@@ -32,7 +37,8 @@ impl Cli {
         match self.command {
             Command::Run(options) => options.run().await,
             Command::Crds(options) => options.run(),
-            Command::Validate(options) => options.run(),
+            Command::Validate(options) => options.run().await,
+            Command::Preview(options) => options.run(),
         }
     }
 }

@@ -13,8 +13,7 @@ use coupon_operator::controllers::run::Operator;
 use coupon_operator::delivery::client::{ClientOptions, ConnectTo, GuardedClient};
 use tracing_subscriber::EnvFilter;
 
-/// How long a connection to the API server may take to come about.
-const API_CONNECT: Duration = Duration::from_secs(5);
+use super::api::client;
 
 #[derive(Args)]
 pub struct Options {
@@ -60,11 +59,9 @@ enum LogFormat {
 impl Options {
     pub async fn run(self) -> Result<ExitCode, Box<dyn Error>> {
         self.log_to_standard_error()?;
-        // kube and reqwest each would choose one; a second choice is not taken, and is the same.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let clock = self.clock_start.map_or_else(Clock::real, Clock::set_to);
         let operator = Operator {
-            client: api_client().await?,
+            client: client().await?,
             http: GuardedClient::new(&self.client_options(&clock)?, clock.clone())?,
             clock,
             namespace: self.namespace.clone(),
@@ -98,14 +95,6 @@ impl Options {
         }
         Ok(())
     }
-}
-
-async fn api_client() -> Result<kube::Client, Box<dyn Error>> {
-    let mut config = kube::Config::infer().await?;
-    // Retries that nobody sees could repeat a create for minutes; each reconcile is retried instead.
-    config.default_retry = false;
-    config.connect_timeout = Some(API_CONNECT);
-    Ok(kube::Client::try_from(config)?)
 }
 
 /// Resolves when the process is asked to stop.

@@ -89,7 +89,7 @@ mod tests {
     fn reasons_are_bounded() {
         let mut reasons = Reasons::default();
         for n in 0..30 {
-            reasons.note(&Refusal::NotEligible(NotEligible::False(format!("clause {}", n % 25))));
+            reasons.note(&Refusal::NotEligible(NotEligible::False(format!("clause {}", n % 25).into())));
         }
         let counts = reasons.into_counts();
         assert_eq!((counts.len(), counts["other reasons"]), (21, 5));

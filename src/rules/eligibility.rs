@@ -1,6 +1,7 @@
 //! Who is eligible: a rule's CEL expression over a profile, its campaign, and the time.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use cel::common::types::{
     CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelTimestamp, CelUInt,
@@ -40,15 +41,12 @@ pub struct Facts<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotEligible {
     #[error("eligibility: {0} is false")]
-    False(String),
+    False(Arc<str>),
     #[error("eligibility: {clause}: {error}")]
-    Error { clause: String, error: super::expression::EvaluationError },
+    Error { clause: Arc<str>, error: super::expression::EvaluationError },
     #[error("eligibility: the profile's attributes have more than {MOST_ATTRIBUTE_BYTES} bytes")]
     TooLarge,
 }
-
-/// A clause in a reason is shortened to so many characters.
-const MOST_CLAUSE: usize = 120;
 
 impl Eligibility {
     /// Compiles the condition of a rule.
@@ -71,18 +69,10 @@ impl Eligibility {
         let campaign = weight_of(facts.campaign_attributes);
         match self.0.evaluate(&Variables { profile, facts }, weight.saturating_add(campaign)) {
             Verdict::True => Ok(()),
-            Verdict::False { clause } => Err(NotEligible::False(shortened(&clause))),
-            Verdict::Error { clause, error } => Err(NotEligible::Error { clause: shortened(&clause), error }),
+            Verdict::False { clause } => Err(NotEligible::False(clause)),
+            Verdict::Error { clause, error } => Err(NotEligible::Error { clause, error }),
         }
     }
-}
-
-fn shortened(clause: &str) -> String {
-    let one_line = clause.split_whitespace().collect::<Vec<_>>().join(" ");
-    if one_line.chars().count() <= MOST_CLAUSE {
-        return one_line;
-    }
-    one_line.chars().take(MOST_CLAUSE).chain(['…']).collect()
 }
 
 /// Variables are looked up in the profile where they are named: `profile.attributes.x` is asked for as

@@ -83,20 +83,6 @@ impl Timing {
         Some(self.piece(self.common()?.open_at(now)?, now))
     }
 
-    /// The occurrences that are open for a recipient with such attributes.
-    ///
-    /// # Errors
-    /// If the recipient has no date that the rule goes by.
-    pub fn open_for(
-        &self,
-        attribute: impl FnOnce(&str) -> Option<Value>,
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Occurrence>, AnniversaryError> {
-        let Some(calendar) = self.anniversary() else { return Ok(self.open_at(now).into_iter().collect()) };
-        let date = calendar.month_day(attribute)?;
-        Ok(calendar.open_at(date, now).into_iter().map(|(year, window)| anniversary(year, window)).collect())
-    }
-
     /// The occurrence of a recipient's anniversary of a year at an instant: the window that is open, or,
     /// if the year is opened once more, the last that has begun.
     ///
@@ -259,7 +245,9 @@ impl Occurrence {
     }
 }
 
-fn anniversary(year: i32, window: Window) -> Occurrence {
+/// The occurrence of an anniversary.
+#[must_use]
+pub fn anniversary(year: i32, window: Window) -> Occurrence {
     Occurrence { key: year_key(year), window, period: None, anniversary: true }
 }
 

@@ -1,6 +1,7 @@
 //! The promises, against a real kube-apiserver, the stand-in of CleverTap over TLS, and the real
 //! binary, killed where it hurts.
 
+mod against_cluster;
 mod crash;
 mod delivery;
 mod examples;

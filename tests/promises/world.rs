@@ -78,6 +78,10 @@ impl World {
         self.start_operator(&["--clock-start", &now.to_rfc3339()])
     }
 
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.control_plane.kubeconfig_path()
+    }
+
     /// How long ago the rehearsal began.
     pub fn age(&self) -> Duration {
         self.begun.elapsed()

@@ -43,9 +43,13 @@ pub struct Expression {
 }
 
 struct Clause {
-    text: String,
+    /// On one line, and shortened: what a reason shows of it.
+    text: Arc<str>,
     ast: Ast,
 }
+
+/// A clause in a reason is shortened to so many characters.
+const MOST_CLAUSE: usize = 120;
 
 impl PartialEq for Expression {
     fn eq(&self, other: &Self) -> bool {
@@ -65,11 +69,11 @@ pub enum Verdict {
     True,
     /// This clause does not hold.
     False {
-        clause: String,
+        clause: Arc<str>,
     },
     /// This clause could not be evaluated, and none of the others is false.
     Error {
-        clause: String,
+        clause: Arc<str>,
         error: EvaluationError,
     },
 }
@@ -161,11 +165,20 @@ fn parse(source: &str, scope: &Scope) -> Parsed {
     let conjuncts = clauses::conjuncts(program.expression());
     let clauses = match clauses::texts(source).filter(|texts| texts.len() == conjuncts.len()) {
         Some(texts) => texts.into_iter().zip(conjuncts).collect(),
-        None => vec![(source.trim().to_owned(), program.expression())],
+        None => vec![(source.to_owned(), program.expression())],
     };
-    let clauses = clauses.into_iter().map(|(text, ast)| Ok(Clause { text, ast: editor.edited(ast.clone())? }));
+    let clauses =
+        clauses.into_iter().map(|(text, ast)| Ok(Clause { text: shortened(&text), ast: editor.edited(ast.clone())? }));
     let clauses = clauses.collect::<Result<Vec<_>, ExpressionError>>()?;
     Ok((clauses, editor.into_regexes()))
+}
+
+fn shortened(clause: &str) -> Arc<str> {
+    let one_line = clause.split_whitespace().collect::<Vec<_>>().join(" ");
+    if one_line.chars().count() <= MOST_CLAUSE {
+        return one_line.into();
+    }
+    one_line.chars().take(MOST_CLAUSE).chain(['…']).collect::<String>().into()
 }
 
 /// The meter's own error, as it travels through an evaluation.

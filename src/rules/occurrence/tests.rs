@@ -100,13 +100,16 @@ fn i1_whoever_is_in_an_overlapping_window_or_the_same_period_counts() {
 fn two_years_of_an_anniversary_are_two_occurrences_and_an_edit_from_days_is_none() {
     let around = json!([{ "anniversaryOf": { "attribute": "birthday", "daysBefore": 200, "daysAfter": 200 } }]);
     let timing = timing("Window", &around);
-    let birthday = |name: &str| (name == "birthday").then(|| json!("1990-06-15"));
-    let open = timing.open_for(birthday, utc("2026-12-20T00:00:00Z")).unwrap();
+    let at = utc("2026-12-20T00:00:00Z");
+    let of_year = |year| {
+        timing.anniversary_of(year, |name| (name == "birthday").then(|| json!("1990-06-15")), at, false).unwrap()
+    };
+    let open: Vec<Occurrence> = (2020..2030).filter_map(of_year).collect();
     assert_eq!(open.iter().map(|o| o.key.as_str()).collect::<Vec<_>>(), ["2026", "2027"]);
     assert!(!open[0].counts("2027", &open[1].window) && open[0].counts("2026", &Window::default()));
     assert!(open[0].counts("20261215", &open[0].window), "granted before the rule went by birthdays");
-    assert_eq!(timing.open_at(utc("2026-12-20T00:00:00Z")), None);
-    assert!(timing.open_for(|_| None, utc("2026-12-20T00:00:00Z")).is_err());
+    assert_eq!(timing.open_at(at), None);
+    assert!(timing.anniversary_of(2026, |_| None, at, false).is_err());
 }
 
 #[test]
