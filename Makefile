@@ -1,6 +1,6 @@
 # The two commands that matter are `make demo` and `make test`. Both need cargo and Go, and nothing else.
 
-.PHONY: demo test check crds build
+.PHONY: demo test check crds build compare fuzz bench
 
 # Everything is built in one go, so that cargo's features and target directory are the same for all.
 build:
@@ -28,3 +28,16 @@ check:
 # The CRDs in crds/, after a change of src/api/.
 crds:
 	cargo run --locked --quiet -- crds --out crds
+
+# Schedules against the slow model: SCHEDULE_CASES random rules, from SCHEDULE_SEED on. Optimised, for long runs.
+SCHEDULE_CASES ?= 10000000
+compare:
+	SCHEDULE_CASES=$(SCHEDULE_CASES) cargo test --locked --release --package coupon-operator --test schedule -- --nocapture agreement
+
+# Each fuzz target for FUZZ_SECONDS.
+fuzz:
+	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),20) tests/fuzz.sh
+
+# Figures, on the release binary.
+bench:
+	cargo bench --locked --package coupon-operator

@@ -51,7 +51,7 @@ fn main() {
     let rest = rest.split_once("  rules:").unwrap().1.to_owned();
     write(&at("inline.yaml"), |out, i| {
         if i == 0 {
-            write!(out, "{first}    profiles:\n").unwrap();
+            writeln!(out, "{first}    profiles:").unwrap();
         }
         let (tier, age, country) = attributes(i);
         writeln!(out, "      - integrationId: customer-{i}\n        attributes: {{ tier: {tier}, age: {age}, country: {country} }}").unwrap();

@@ -4,6 +4,7 @@ pub mod campaign;
 pub mod conditions;
 pub mod coupon;
 pub mod crds;
+pub mod schedule;
 pub mod webhook;
 
 #[cfg(test)]

@@ -38,7 +38,9 @@ impl Options {
             findings = cluster.check(&manifests, Clock::real().now()).await?;
         }
         findings.splice(0..0, manifests.check());
-        findings.iter().for_each(|finding| println!("{}", line(finding)));
+        for finding in &findings {
+            println!("{}", line(finding));
+        }
         let errors = findings.iter().filter(|f| f.severity == Severity::Error).count();
         Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

@@ -79,7 +79,8 @@ struct Controllers {
 }
 
 impl Operator {
-    /// Runs until `stop` resolves, and then until requests in flight have ended.
+    /// Runs until `stop` resolves, and then until requests in flight have ended. On a runtime with several
+    /// threads: conditions are evaluated in place.
     ///
     /// # Errors
     /// If the operator cannot start.
@@ -275,7 +276,9 @@ async fn webhook_reconcile(object: Arc<Guarded<Webhook>>, context: Arc<Context>)
 }
 
 async fn campaign_reconcile(object: Arc<Guarded<Campaign>>, context: Arc<Context>) -> Result<Action, Error> {
-    observed(&object.clone(), &context.clone(), campaign::reconcile(object, context)).await
+    // On the heap, since a pass holds much while it waits.
+    let reconcile = Box::pin(campaign::reconcile(object.clone(), context.clone()));
+    observed(&object, &context, reconcile).await
 }
 
 async fn coupon_reconcile(object: Arc<Guarded<Coupon>>, context: Arc<Context>) -> Result<Action, Error> {

@@ -11,9 +11,9 @@ use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::api::campaign::Campaign;
+use crate::api::campaign::{Campaign, CampaignSpec};
 use crate::api::coupon::Coupon;
-use crate::api::webhook::Webhook;
+use crate::api::webhook::{Parameter, ParameterType, Webhook};
 use crate::api::{GROUP, conditions::reason};
 use crate::controllers::campaign::validate::{self as campaign, KnownWebhook, Problem, Validated};
 use crate::delivery::endpoint::Templates;
@@ -90,18 +90,22 @@ impl Manifests {
     /// The Campaigns in the files, with what the operator would make of them.
     #[must_use]
     pub fn campaigns(&self) -> Vec<CheckedCampaign<'_>> {
-        self.campaigns
-            .iter()
-            .map(|(file, campaign)| CheckedCampaign {
-                file,
-                campaign,
-                validated: campaign::run(
-                    &campaign.spec,
-                    &campaign::compile(&campaign.spec),
-                    &self.known_beside(campaign),
-                ),
-            })
-            .collect()
+        self.campaigns.iter().map(|(file, campaign)| checked(file, campaign, &self.known_beside(campaign))).collect()
+    }
+
+    /// The same for a preview: a Webhook that is not in the files is taken to have the parameters that the
+    /// Campaign binds. Each with the names of those.
+    #[must_use]
+    pub fn previewed(&self) -> Vec<(CheckedCampaign<'_>, Vec<String>)> {
+        let mut previewed = Vec::new();
+        for (file, campaign) in &self.campaigns {
+            let mut known = self.known_beside(campaign);
+            let absent = absent_webhooks(&campaign.spec, &known);
+            let names = absent.keys().cloned().collect();
+            known.extend(absent);
+            previewed.push((checked(file, campaign, &known), names));
+        }
+        previewed
     }
 
     fn known_beside(&self, campaign: &Campaign) -> BTreeMap<String, KnownWebhook> {
@@ -173,6 +177,27 @@ impl Manifests {
     fn error(&mut self, file: &str, object: &str, message: String) {
         self.findings.push(Finding::new(file, object, message, Severity::Error));
     }
+}
+
+fn checked<'a>(
+    file: &'a str,
+    campaign: &'a Campaign,
+    webhooks: &BTreeMap<String, KnownWebhook>,
+) -> CheckedCampaign<'a> {
+    let compiled = campaign::compile(&campaign.spec);
+    CheckedCampaign { file, campaign, validated: campaign::run(&campaign.spec, &compiled, webhooks) }
+}
+
+/// Webhooks that a Campaign names and that are not known, as they would have to be.
+fn absent_webhooks(spec: &CampaignSpec, known: &BTreeMap<String, KnownWebhook>) -> BTreeMap<String, KnownWebhook> {
+    let mut absent: BTreeMap<String, KnownWebhook> = BTreeMap::new();
+    let sends = spec.rules.iter().flat_map(|rule| &rule.effects).filter_map(|effect| effect.send_webhook.as_ref());
+    for send in sends.filter(|send| !known.contains_key(&send.webhook_ref.name)) {
+        let parameter = |name: &String| Parameter { name: name.clone(), type_: ParameterType::String };
+        let webhook = KnownWebhook { parameters: send.parameters.keys().map(parameter).collect(), problem: None };
+        absent.entry(send.webhook_ref.name.clone()).or_insert(webhook);
+    }
+    absent
 }
 
 impl Finding {

@@ -10,7 +10,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use chrono_tz::Tz;
 use kube::ResourceExt;
 
-use crate::controllers::campaign::validate::{PreparedRule, Validated};
+use crate::controllers::campaign::validate::Validated;
 use crate::manifests::CheckedCampaign;
 use crate::schedule;
 
@@ -70,12 +70,4 @@ fn zone(validated: &Validated) -> Tz {
 #[must_use]
 pub fn zone_of(checked: &CheckedCampaign<'_>) -> Tz {
     zone(&checked.validated)
-}
-
-/// What keeps a rule from being looked at: a Webhook that is not in the files.
-#[must_use]
-pub fn missing_rules(checked: &CheckedCampaign<'_>) -> Vec<String> {
-    let prepared = |name: &str| checked.validated.rules.iter().any(|rule: &PreparedRule| rule.name == name);
-    let names = checked.campaign.spec.rules.iter().map(|rule| rule.name.clone());
-    names.filter(|name| !prepared(name)).collect()
 }

@@ -46,6 +46,7 @@ pub struct RequestError {
 ///
 /// # Errors
 /// For each that cannot be made, with what is wrong.
+#[must_use]
 pub fn requests(
     manifests: &Manifests,
     checked: &CheckedCampaign<'_>,

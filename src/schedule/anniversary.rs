@@ -8,7 +8,8 @@ use super::days;
 use super::entry::{Entry, month_day};
 use super::stretch::{Fuel, Stretch, union};
 use super::{Calendar, ScheduleError, local, window};
-use crate::api::campaign::{AnniversaryOf, CampaignRule, CampaignSpec, Window};
+use crate::api::campaign::{CampaignRule, CampaignSpec, Window};
+use crate::api::schedule::AnniversaryOf;
 
 /// Around an instant, the years whose anniversaries may be open: one may begin or end over a year
 /// before or after its day.

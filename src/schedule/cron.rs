@@ -1,9 +1,7 @@
 //! Cron expressions as a Kubernetes `CronJob` has them: five fields and macros, by the rules of
 //! github.com/robfig/cron/v3, which it uses.
 
-use chrono::{Datelike, NaiveDate};
-
-use super::days::{self, DaySet};
+use super::days::DaySet;
 use super::ticks::Ticks;
 
 /// What is wrong with a cron expression.
@@ -79,14 +77,28 @@ pub(super) fn parse(text: &str) -> Result<Ticks, CronError> {
             .filter(move |m| minute.has(*m))
             .map(move |m| i64::from(h).saturating_mul(3600).saturating_add(i64::from(m).saturating_mul(60)))
     });
-    let matches = |date: NaiveDate| {
-        let (in_month, in_week) = (day.has(date.day()), weekday.has(date.weekday().num_days_from_sunday()));
-        // Either will do if both are restricted, as cron always had it.
-        let on_day = if day.open || weekday.open { in_month && in_week } else { in_month || in_week };
-        on_day && month.has(date.month())
+    let (in_month, in_week) = (days_of_month(day, month), days_of_week(weekday));
+    // Either will do if both are restricted, as cron always had it.
+    let days = if day.open || weekday.open {
+        in_month.and(&in_week)
+    } else {
+        in_month.or(&in_week.and(&days_of_month(Values { bits: u64::MAX, open: true }, month)))
     };
-    let days = days::from(0).filter(|(_, date)| matches(*date)).map(|(day, _)| day);
-    Ok(Ticks::new(DaySet::of(days), times.collect()))
+    Ok(Ticks::new(days, times.collect()))
+}
+
+fn days_of_month(day: Values, month: Values) -> DaySet {
+    if day.open && month.open {
+        return DaySet::all();
+    }
+    let in_month = |m: u32| (1..=31_u32).filter(move |d| day.has(*d)).map(move |d| (m, d));
+    DaySet::of_month_days(&(1..=12_u32).filter(|m| month.has(*m)).flat_map(in_month).collect::<Vec<_>>())
+}
+
+fn days_of_week(weekday: Values) -> DaySet {
+    // Sunday is 0 here, and Monday there.
+    let listed = (0..7_u32).filter(|d| weekday.has(*d)).map(|d| i64::from(d).saturating_sub(1).rem_euclid(7));
+    DaySet::of_weekdays(&listed.collect::<Vec<_>>())
 }
 
 fn expand(text: &str) -> Result<&'static str, CronError> {

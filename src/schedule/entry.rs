@@ -11,7 +11,7 @@ use super::pattern::{MINUTES_PER_DAY, Pattern};
 use super::recurrence;
 use super::stretch::{Fuel, Stretch, Unix, minus, union};
 use super::ticks::Ticks;
-use crate::api::campaign::{AnniversaryOf, Schedule, ScheduleFields, TimeOfDay};
+use crate::api::schedule::{AnniversaryOf, Schedule, ScheduleFields, TimeOfDay};
 
 /// How long a window is open after a tick if the entry does not say.
 const DEFAULT_WINDOW_SECONDS: i64 = 3600;

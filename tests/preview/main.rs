@@ -288,8 +288,19 @@ fn errors_name_file_object_and_field_and_nothing_is_previewed() {
     let validated = operator_with(&["validate"], &manifests);
     assert_eq!((validated.code, validated.out.lines().count()), (1, 2), "{}", validated.out);
     let without = json!({ "apiVersion": "v1", "kind": "List", "items": [list(&json!({}))["items"][1]] });
-    let found = operator_with(&["preview", "recipients"], &without);
-    assert!(found.code == 1 && found.err.contains("Webhook w does not exist"), "{}", found.err);
+    let found = operator_with(&["preview", "recipients", "-o", "ndjson"], &without);
+    assert!(
+        found.code == 0 && found.err.contains("warning: Webhook w is not in the files: its parameters are not checked"),
+        "{}",
+        found.err
+    );
+    assert_eq!(rows(&found).len(), 2);
+    let found = operator_with(&["preview", "requests"], &without);
+    assert!(
+        found.code == 1 && found.out.is_empty() && found.err.contains("its requests cannot be shown"),
+        "{}",
+        found.err
+    );
     assert_eq!(
         operator_with(&["preview", "windows", "--from", "soon"], &without).code,
         2,

@@ -25,14 +25,17 @@ fn cases() -> u64 {
 
 #[test]
 fn calendars_agree_with_the_slow_model() {
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let seed: u64 = std::env::var("SCHEDULE_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(20_230_101);
     let clocks = cases().div_ceil(RULES_A_CLOCK);
     let counts: Vec<Counts> = std::thread::scope(|scope| {
-        let run = |thread: u64| {
+        let run = |thread: usize| {
             scope.spawn(move || {
                 let mut counts = Counts::default();
-                (thread..clocks).step_by(threads as usize).for_each(|i| compare_on_a_clock(seed + i, &mut counts));
+                (seed..seed + clocks)
+                    .skip(thread)
+                    .step_by(threads)
+                    .for_each(|seed| compare_on_a_clock(seed, &mut counts));
                 counts
             })
         };

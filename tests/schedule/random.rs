@@ -167,7 +167,7 @@ impl Random {
         if !weekdays.is_empty() {
             let prefix = nth.map(|n: i64| n.to_string()).unwrap_or_default();
             let days: Vec<String> = weekdays.iter().map(|d| format!("{prefix}{}", BY_DAY[*d as usize])).collect();
-            text += &format!(";BYDAY={}", days.join(","));
+            text = format!("{text};BYDAY={}", days.join(","));
         }
         (start, text, TickRule::Every { start, unit, interval, weekdays, nth })
     }

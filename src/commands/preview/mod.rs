@@ -97,14 +97,12 @@ impl Common {
         }
         Ok(())
     }
+}
 
-    /// Rules that cannot be looked at, since the Webhook that they name is not in the files.
-    fn say_missing_rules(checked: &CheckedCampaign<'_>) -> bool {
-        let missing = preview::missing_rules(checked);
-        for problem in checked.validated.problems.iter().filter(|_| !missing.is_empty()) {
-            note(checked, Severity::Error, format!("{}; for a preview, give its file too, with -f", problem.message));
-        }
-        !missing.is_empty()
+/// Says which Webhooks are not in the files.
+fn say_absent(checked: &CheckedCampaign<'_>, absent: &[String], severity: Severity, what: &str) {
+    for webhook in absent {
+        note(checked, severity, format!("Webhook {webhook} is not in the files: {what}; add its file with -f"));
     }
 }
 

@@ -11,7 +11,7 @@ use coupon_operator::preview::recipients::{Granted, Recipients};
 use coupon_operator::preview::requests::{RequestRow, requests};
 use coupon_operator::preview::{Moment, name, zone_of};
 
-use super::{Common, note};
+use super::{Common, note, say_absent};
 use crate::commands::output::{Rows, unless_closed};
 
 #[derive(Args)]
@@ -39,9 +39,12 @@ impl Options {
         let Some(manifests) = self.common.manifests() else { return Ok(ExitCode::FAILURE) };
         let mut rows = Rows::new(self.common.output);
         let mut answered = true;
-        for checked in manifests.campaigns() {
-            answered &= !Common::say_missing_rules(&checked);
-            answered &= self.write(&manifests, &checked, &mut rows)?;
+        for (checked, absent) in manifests.previewed() {
+            say_absent(&checked, &absent, Severity::Error, "its requests cannot be shown");
+            answered &= absent.is_empty();
+            if absent.is_empty() {
+                answered &= self.write(&manifests, &checked, &mut rows)?;
+            }
         }
         unless_closed(rows.finish())?;
         Ok(if answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -26,8 +26,16 @@ pub async fn run(
     if !(plan.issue.is_empty() && plan.count.is_empty()) {
         look_at_coupons(fetched, plan, context, &mut applied).await?;
     }
-    if plan.closings && plan.later.is_none() {
-        look_at_closings(fetched, validated, plan, context, &mut applied).await?;
+    if let Some(after) = plan.closed_after.filter(|_| plan.later.is_none()) {
+        let pass = pass::Pass { fetched, context };
+        applied.missed.clone_from(&plan.missed);
+        for rule in &validated.rules {
+            applied.missed.extend(pass.missed_anniversaries(rule, after).await?);
+        }
+    }
+    if !applied.missed.is_empty() {
+        missed::note(&mut applied.occurrences, &applied.missed);
+        events::windows_missed(fetched, &applied.missed, context).await;
     }
     Ok(applied)
 }
@@ -77,26 +85,6 @@ async fn passes(fetched: &Fetched, plan: &Plan, context: &Arc<Context>, applied:
     }
     if !plan.issue.is_empty() {
         applied.outcome = outcome;
-    }
-    Ok(())
-}
-
-/// Windows that closed since status last spoke of it.
-async fn look_at_closings(
-    fetched: &Fetched,
-    validated: &Validated,
-    plan: &Plan,
-    context: &Arc<Context>,
-    applied: &mut Applied,
-) -> Result<(), Error> {
-    let pass = pass::Pass { fetched, context };
-    applied.missed.clone_from(&plan.missed);
-    for rule in &validated.rules {
-        applied.missed.extend(pass.missed_anniversaries(rule).await?);
-    }
-    if !applied.missed.is_empty() {
-        missed::note(&mut applied.occurrences, &applied.missed);
-        events::windows_missed(fetched, &applied.missed, context).await;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 
 use super::plan::{Granting, Plan, find_open};
 use super::validate::Validated;
-use crate::api::campaign::{CampaignStatus, OccurrenceStatus, Profile, Window};
+use crate::api::campaign::{Campaign, CampaignStatus, OccurrenceStatus, Profile, Window};
 use crate::rules::occurrence::{Occurrence, Timing};
 
 /// A window that was missed.
@@ -20,13 +20,29 @@ pub struct Missed {
 
 /// Finds what closed since status last spoke of it, and what of that was missed. Anniversaries need the
 /// ledger: they are looked at when the plan is carried out.
-pub fn look(plan: &mut Plan, status: &CampaignStatus, validated: &Validated, profiles: &[Profile], now: DateTime<Utc>) {
-    let Some(checked) = status.windows_checked_until.filter(|checked| *checked < now) else { return };
+pub fn look(plan: &mut Plan, campaign: &Campaign, validated: &Validated, now: DateTime<Utc>) {
+    let Some(status) = &campaign.status else { return };
+    let Some(from) = owed_from(campaign, status, now) else { return };
+    let edited = campaign.metadata.generation != Some(status.observed_generation);
     for (rule, timing) in &validated.timings {
-        let (closed, _) = timing.closed_since(checked, now);
-        plan.closings |= !closed.is_empty() || anniversaries_closed(timing, profiles, checked, now).next().is_some();
+        let (closed, _) = timing.closed_since(from, now);
+        let profiles = &campaign.spec.audience.profiles;
+        let any = edited || !closed.is_empty() || anniversaries_closed(timing, profiles, from, now).next().is_some();
+        plan.closed_after = plan.closed_after.or(any.then_some(from));
         plan.missed.extend(closed.into_iter().filter_map(|occurrence| missed(status, rule, occurrence)));
     }
+}
+
+/// From when on windows are owed. After an edit nothing is owed of the time before it: the windows that the
+/// schedule has there now were never announced. But if the next window that was announced has passed
+/// meanwhile, nobody looked, and what came from then on was missed.
+fn owed_from(campaign: &Campaign, status: &CampaignStatus, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let checked = status.windows_checked_until.filter(|checked| *checked < now)?;
+    if campaign.metadata.generation == Some(status.observed_generation) {
+        return Some(checked);
+    }
+    let announced = status.next_window_time.filter(|next| *next <= now);
+    Some(announced.map_or(now, |next| next.max(checked)))
 }
 
 fn missed(status: &CampaignStatus, rule: &str, occurrence: Occurrence) -> Option<Missed> {

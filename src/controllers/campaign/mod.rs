@@ -29,6 +29,6 @@ pub async fn reconcile(object: Arc<DeserializeGuard<Campaign>>, context: Arc<Con
     let plan = plan::run(&fetched.campaign, &validated, &fetched.memory, fetched.now);
     let applied = apply::run(&fetched, &validated, &plan, &context).await?;
     let wake = plan::wake(&plan, &applied, context.settings.longest_sleep, fetched.now);
-    status::write(&fetched, &validated, &plan, applied, &context).await?;
+    status::write(&fetched, &validated, &plan, &applied, &context).await?;
     Ok(Action::requeue(wake))
 }

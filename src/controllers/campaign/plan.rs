@@ -53,8 +53,8 @@ pub struct Plan {
     pub count: Vec<Count>,
     /// Windows that closed since status last spoke of it, and that nobody, or not everybody, was seen in.
     pub missed: Vec<Missed>,
-    /// Windows closed since status last spoke of it.
-    pub closings: bool,
+    /// Windows closed after this instant, up to which status has spoken of them.
+    pub closed_after: Option<DateTime<Utc>>,
     /// What is wrong with the annotation that opens windows once more.
     pub warnings: Vec<String>,
     /// It is too early for another pass: look again after this.
@@ -125,7 +125,7 @@ pub fn run(campaign: &Campaign, validated: &Validated, memory: &Memory, now: Dat
         let allowance = Allowance::at(&campaign.spec.budgets, zone, now);
         plan.next_boundary = plan.next_boundary.into_iter().chain(allowance.next_period()).min();
     }
-    missed::look(&mut plan, &status, validated, profiles, now);
+    missed::look(&mut plan, campaign, validated, now);
     let reopened = reopen::issues(campaign, &status, validated, now);
     let unopened = open.iter().any(|(rule, granting)| find_open(&status, &rule.name, granting).is_none());
     if !campaign.spec.suspend {
@@ -187,6 +187,7 @@ fn issue(campaign: &Campaign, status: &CampaignStatus, rule: &PreparedRule, gran
 
 /// The earliest occurrence of a rule, as status remembers it, that this one is or goes on: after an edit
 /// of its times it keeps its key.
+#[must_use]
 pub fn find_open<'a>(status: &'a CampaignStatus, rule: &str, granting: &Granting) -> Option<&'a OccurrenceStatus> {
     let goes_on = |o: &&OccurrenceStatus| match granting {
         Granting::Anniversary(year) => o.key == year_key(*year),
@@ -205,6 +206,7 @@ pub fn accept_missing_annotation(campaign: &Campaign) -> Option<&str> {
 }
 
 /// `<rule>/<key>=<n>`, several separated by commas or spaces.
+#[must_use]
 pub fn accepted_missing(campaign: &Campaign, rule: &str, key: &str) -> i64 {
     let Some(text) = accept_missing_annotation(campaign) else { return 0 };
     text.split([',', ' '])

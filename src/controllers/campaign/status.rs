@@ -23,7 +23,7 @@ pub async fn write(
     fetched: &Fetched,
     validated: &Validated,
     plan: &Plan,
-    applied: Applied,
+    applied: &Applied,
     context: &Context,
 ) -> Result<(), Error> {
     // While a pass is due and not yet made, status keeps what it says of the last.
@@ -66,7 +66,7 @@ fn keep_opened(changed: &mut CampaignStatus, fresh: Option<&CampaignStatus>, bef
 }
 
 /// The status that follows from what was found and done. Pure.
-fn status(fetched: &Fetched, validated: &Validated, plan: &Plan, applied: Applied) -> CampaignStatus {
+fn status(fetched: &Fetched, validated: &Validated, plan: &Plan, applied: &Applied) -> CampaignStatus {
     let campaign = &fetched.campaign;
     let generation = campaign.metadata.generation.unwrap_or_default();
     let occurrences = kept(applied.occurrences.clone(), fetched.now);
@@ -85,7 +85,7 @@ fn status(fetched: &Fetched, validated: &Validated, plan: &Plan, applied: Applie
     conditions::set_all(&mut status.conditions, &verdict.conditions(), generation, fetched.now);
     conditions::set_all(&mut status.conditions, &standing.facts(plan), generation, fetched.now);
     status.next_window_time = plan.next_window;
-    look_back(&mut status, campaign, plan, &applied, fetched.now);
+    look_back(&mut status, campaign, plan, applied, fetched.now);
     (status.issued, status.delivered, status.failed) = (issued, delivered, sum(|o| o.failed));
     status.occurrences = occurrences;
     status
@@ -94,7 +94,7 @@ fn status(fetched: &Fetched, validated: &Validated, plan: &Plan, applied: Applie
 /// What status says of windows that have closed: up to when they were looked at, and how many of them were
 /// missed. It is not written for the sake of that instant alone.
 fn look_back(status: &mut CampaignStatus, campaign: &Campaign, plan: &Plan, applied: &Applied, now: DateTime<Utc>) {
-    if plan.closings || status.windows_checked_until.is_none() {
+    if plan.closed_after.is_some() || status.windows_checked_until.is_none() {
         status.windows_checked_until = Some(now.trunc_subsecs(0));
     }
     let missed = i64::try_from(applied.missed.len()).unwrap_or(i64::MAX);
@@ -155,7 +155,7 @@ fn verdict(
         Some(spent) if plan.window_open => (reason::EXHAUSTED, spent.clone()),
         _ => progress(plan, standing),
     };
-    let warnings = plan.warnings.iter().map(|warning| format!(". Warning: {warning}")).collect::<String>();
+    let warnings = plan.warnings.iter().map(|warning| [". Warning: ", warning]).collect::<Vec<_>>().concat().concat();
     Verdict::ready(reason, message + &of_earlier(standing) + &of_repeated(spec) + &warnings)
 }
 

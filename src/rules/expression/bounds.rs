@@ -125,7 +125,7 @@ impl<'a> Walk<'a> {
                 self.visit(&select.operand, deeper, loops)
             }
             Expr::Call(call) => {
-                self.function(&call.func_name)?;
+                Self::function(&call.func_name)?;
                 call.target.iter().try_for_each(|target| self.visit(target, deeper, loops))?;
                 call.args.iter().try_for_each(|arg| self.visit(arg, deeper, loops))
             }
@@ -187,7 +187,7 @@ impl<'a> Walk<'a> {
         ExpressionError::UnknownName { name, known: self.scope.known }
     }
 
-    fn function(&self, name: &str) -> Result<(), ExpressionError> {
+    fn function(name: &str) -> Result<(), ExpressionError> {
         // Operators have two operands and are written `_+_`; `@not_strictly_false` is in loops.
         let operator = name.starts_with('_') && name.ends_with('_') && name.len() <= 4;
         if operator || name == "@not_strictly_false" || FUNCTIONS.contains(&name) {

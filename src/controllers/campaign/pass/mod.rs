@@ -7,6 +7,7 @@ mod select;
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
@@ -41,12 +42,13 @@ pub struct Done {
 
 impl Pass<'_> {
     pub async fn run(&self, issue: &Issue) -> Result<Done, Error> {
-        let candidates = select::candidates(self.fetched, issue);
+        let profiles = &self.fetched.campaign.spec.audience.profiles;
+        let candidates = select::candidates(profiles, issue, select::offer(self.fetched, &issue.rule));
         if candidates.is_empty() && issue.opened.is_none() && matches!(issue.granting, Granting::Anniversary(_)) {
             return Ok(Done::default());
         }
         let mut books = self.books(&issue.rule.name).await?;
-        let occurrence = self.occurrence(issue, &books.ledger);
+        let occurrence = occurrence(issue, &books.ledger, self.campaign_uid());
         if self.open(&occurrence).await? {
             // Whatever another process wrote before this one opened the occurrence is in this reading.
             books = self.books(&issue.rule.name).await?;
@@ -59,39 +61,6 @@ impl Pass<'_> {
         }
         let occurrence = OccurrenceStatus { accepted_missing: missing, ..occurrence };
         self.issue(issue, candidates.under(&occurrence.key), occurrence, books).await
-    }
-
-    /// The occurrence that is issued for: the one that status remembers, else a new one, under the key of
-    /// the earliest Coupon of an overlapping window, else its own. Its window is the one that is open now,
-    /// with what it had if that overlaps, so that a later edit finds its Coupons from either side.
-    fn occurrence(&self, issue: &Issue, ledger: &Ledger) -> OccurrenceStatus {
-        let (key, window, until) = match &issue.granting {
-            Granting::Everybody(open) => {
-                let earliest = ledger.earliest_overlapping(open);
-                let (key, known) = earliest.unwrap_or((&open.key, open.window));
-                (key.to_owned(), open.window.hull(known), open.grants_until())
-            }
-            Granting::Anniversary(year) => {
-                let window = issue.rule.timing.anniversary().map(|calendar| calendar.year(*year)).unwrap_or_default();
-                (year_key(*year), window, window.end_time)
-            }
-        };
-        match &issue.opened {
-            Some(opened) => OccurrenceStatus {
-                window: if opened.window.overlaps(&window) { opened.window.hull(window) } else { window },
-                grants_until: opened.grants_until.zip(until).map(|(a, b)| a.max(b)),
-                ..opened.clone()
-            },
-            None => OccurrenceStatus {
-                rule: issue.rule.name.clone(),
-                key,
-                window,
-                grants_until: until,
-                shape: Shape::Single,
-                campaign_uid: self.campaign_uid().to_owned(),
-                ..OccurrenceStatus::default()
-            },
-        }
     }
 
     /// Writes the occurrence into the Campaign's status by compare-and-swap, unless it is there. The
@@ -175,13 +144,11 @@ impl Pass<'_> {
             && self.context.with_campaign(&self.fetched.namespace, &self.fetched.name, same) == Some(true)
     }
 
-    /// The anniversaries of a rule that closed since status last spoke of it, of people who were eligible
-    /// and have no code: one for each year.
-    pub async fn missed_anniversaries(&self, rule: &PreparedRule) -> Result<Vec<Missed>, Error> {
-        let status = self.fetched.campaign.status.as_ref();
-        let Some(checked) = status.and_then(|s| s.windows_checked_until) else { return Ok(Vec::new()) };
+    /// The anniversaries of a rule that closed after an instant, of people who are eligible and have no code:
+    /// one for each year.
+    pub async fn missed_anniversaries(&self, rule: &PreparedRule, after: DateTime<Utc>) -> Result<Vec<Missed>, Error> {
         let profiles = &self.fetched.campaign.spec.audience.profiles;
-        let closed = anniversaries_closed(&rule.timing, profiles, checked, self.fetched.now);
+        let closed = anniversaries_closed(&rule.timing, profiles, after, self.fetched.now);
         let closed: Vec<_> = closed.collect();
         if closed.is_empty() {
             return Ok(Vec::new());
@@ -198,6 +165,39 @@ impl Pass<'_> {
             }
         }
         Ok(missed)
+    }
+}
+
+/// The occurrence that is issued for: the one that status remembers, else a new one, under the key of
+/// the earliest Coupon of an overlapping window, else its own. Its window is the one that is open now,
+/// with what it had if that overlaps, so that a later edit finds its Coupons from either side.
+fn occurrence(issue: &Issue, ledger: &Ledger, campaign_uid: &str) -> OccurrenceStatus {
+    let (key, window, until) = match &issue.granting {
+        Granting::Everybody(open) => {
+            let earliest = ledger.earliest_overlapping(open);
+            let (key, known) = earliest.unwrap_or((&open.key, open.window));
+            (key.to_owned(), open.window.hull(known), open.grants_until())
+        }
+        Granting::Anniversary(year) => {
+            let window = issue.rule.timing.anniversary().map(|calendar| calendar.year(*year)).unwrap_or_default();
+            (year_key(*year), window, window.end_time)
+        }
+    };
+    match &issue.opened {
+        Some(opened) => OccurrenceStatus {
+            window: if opened.window.overlaps(&window) { opened.window.hull(window) } else { window },
+            grants_until: opened.grants_until.zip(until).map(|(a, b)| a.max(b)),
+            ..opened.clone()
+        },
+        None => OccurrenceStatus {
+            rule: issue.rule.name.clone(),
+            key,
+            window,
+            grants_until: until,
+            shape: Shape::Single,
+            campaign_uid: campaign_uid.to_owned(),
+            ..OccurrenceStatus::default()
+        },
     }
 }
 
@@ -247,3 +247,6 @@ fn log_pass(fetched: &Fetched, occurrence: &OccurrenceStatus, issued: usize) {
 fn count(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

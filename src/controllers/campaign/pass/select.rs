@@ -24,7 +24,7 @@ use crate::rules::occurrence::Occurrence;
 /// Everybody whose window is open, each id once, and why others have none.
 #[derive(Default)]
 pub struct Candidates<'a> {
-    open: Vec<(&'a Profile, Arc<Occurrence>)>,
+    pub(super) open: Vec<(&'a Profile, Arc<Occurrence>)>,
     reasons: Reasons,
 }
 
@@ -58,8 +58,8 @@ pub(super) fn offer<'a>(fetched: &'a Fetched, rule: &'a PreparedRule) -> Offer<'
 }
 
 /// Whose window of an occurrence is open.
-pub(super) fn candidates<'a>(fetched: &'a Fetched, issue: &Issue) -> Candidates<'a> {
-    let profiles = distinct(&fetched.campaign.spec.audience.profiles);
+pub(super) fn candidates<'a>(profiles: &'a [Profile], issue: &Issue, offer: Offer<'_>) -> Candidates<'a> {
+    let profiles = distinct(profiles);
     let year = match &issue.granting {
         Granting::Everybody(occurrence) => {
             let occurrence = Arc::new(occurrence.clone());
@@ -69,7 +69,6 @@ pub(super) fn candidates<'a>(fetched: &'a Fetched, issue: &Issue) -> Candidates<
         Granting::Anniversary(year) => *year,
     };
     let mut candidates = Candidates::default();
-    let offer = offer(fetched, &issue.rule);
     for profile in profiles {
         match offer.anniversary(profile, year, issue.reopened) {
             Ok(Some(occurrence)) => candidates.open.push((profile, Arc::new(occurrence))),

@@ -161,7 +161,10 @@ fn i1_windows_of_one_period_are_one_occurrence() {
 }
 
 fn checked(occurrences: &[Value]) -> Value {
-    json!({ "/status": { "windowsCheckedUntil": "2022-12-30T00:00:00Z", "occurrences": occurrences } })
+    json!({
+        "/metadata/generation": 1,
+        "/status": { "observedGeneration": 1, "windowsCheckedUntil": "2022-12-30T00:00:00Z", "occurrences": occurrences },
+    })
 }
 
 fn first_of_january(seen: bool) -> Value {
@@ -175,7 +178,7 @@ fn a_window_that_closed_unseen_is_missed_and_one_that_was_seen_is_not() {
     let after = "2023-01-05T00:00:00Z";
     let missed = |changes: &Value, now: &str| {
         let plan = planned(changes, &memory(None, false), now);
-        (plan.closings, plan.missed.iter().map(|m| (m.key.clone(), m.partly)).collect::<Vec<_>>())
+        (plan.closed_after.is_some(), plan.missed.iter().map(|m| (m.key.clone(), m.partly)).collect::<Vec<_>>())
     };
     assert_eq!(missed(&checked(&[]), after), (true, vec![("20230101".to_owned(), false)]));
     assert_eq!(missed(&checked(&[first_of_january(false)]), after), (true, vec![("20230101".to_owned(), true)]));
@@ -188,6 +191,21 @@ fn a_window_that_closed_unseen_is_missed_and_one_that_was_seen_is_not() {
     let mut suspended = checked(&[]);
     suspended["/spec/suspend"] = true.into();
     assert_eq!(missed(&suspended, after).1.len(), 1);
+}
+
+/// Windows that an edit puts into the past were never announced, so nobody missed them. But if an announced
+/// one has passed before the edit was seen, nobody looked.
+#[test]
+fn an_edit_owes_nothing_of_the_time_before_it_but_what_was_announced() {
+    let edited = |next: &str| {
+        let mut changes = checked(&[]);
+        changes["/metadata/generation"] = 2.into();
+        changes["/status"]["nextWindowTime"] = next.into();
+        let plan = planned(&changes, &memory(None, false), "2023-01-05T00:00:00Z");
+        (plan.closed_after.is_some(), plan.missed.len())
+    };
+    assert_eq!(edited("2023-03-01T00:00:00Z"), (true, 0));
+    assert_eq!(edited("2023-01-01T00:00:00Z"), (true, 1));
 }
 
 #[test]
