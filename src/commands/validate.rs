@@ -38,6 +38,10 @@ impl Options {
             findings = cluster.check(&manifests, Clock::real().now()).await?;
         }
         findings.splice(0..0, manifests.check());
+        if !manifests.any() && findings.is_empty() {
+            println!("error: there is no Webhook, Campaign or Coupon in these files");
+            return Ok(ExitCode::FAILURE);
+        }
         for finding in &findings {
             println!("{}", line(finding));
         }

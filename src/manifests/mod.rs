@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod regrants;
+mod schema;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,6 +40,7 @@ pub struct Manifests {
     webhooks: Vec<(String, Webhook)>,
     campaigns: Vec<(String, Campaign)>,
     data_keys: cluster::DataKeys,
+    seen: bool,
     findings: Vec<Finding>,
 }
 
@@ -70,7 +72,7 @@ impl Manifests {
         }
         match serde_saphyr::from_multiple_with_options::<Value>(text, yaml_options()) {
             Ok(documents) => documents.into_iter().for_each(|document| self.document(file, document)),
-            Err(error) => self.error(file, "", format!("is not YAML: {error}")),
+            Err(error) => self.error(file, "", format!("is not YAML: {}", first_line(&error.to_string()))),
         }
     }
 
@@ -131,19 +133,20 @@ impl Manifests {
         if version != format!("{GROUP}/v1alpha1") {
             return self.error(file, &object, format!("apiVersion {version} is not known: write {GROUP}/v1alpha1"));
         }
-        for field in unknown_fields(&kind, &document) {
-            self.error(file, &object, format!("{field}: no such field"));
-        }
+        self.seen = true;
+        let wrong = schema::check(&kind, &document);
+        let said = !wrong.is_empty();
+        wrong.into_iter().for_each(|what| self.error(file, &object, what));
         match kind.as_str() {
             "Webhook" => {
-                let read = self.typed(file, &object, document);
+                let read = self.typed(file, &object, document, said);
                 self.webhooks.extend(read.map(|w| (file.to_owned(), w)));
             }
             "Campaign" => {
-                let read = self.typed(file, &object, document);
+                let read = self.typed(file, &object, document, said);
                 self.campaigns.extend(read.map(|c| (file.to_owned(), c)));
             }
-            "Coupon" => drop(self.typed::<Coupon>(file, &object, document)),
+            "Coupon" => drop(self.typed::<Coupon>(file, &object, document, said)),
             _ => self.error(file, &object, format!("kind {kind} is not known: write Webhook, Campaign or Coupon")),
         }
     }
@@ -156,9 +159,11 @@ impl Manifests {
         self.data_keys.insert((kind, Some(namespace).filter(|n| !n.is_empty()), name), keys);
     }
 
-    fn typed<K: DeserializeOwned>(&mut self, file: &str, object: &str, document: Value) -> Option<K> {
+    /// The object of a document. What is wrong with it may have been said already, with its field.
+    fn typed<K: DeserializeOwned>(&mut self, file: &str, object: &str, document: Value, said: bool) -> Option<K> {
         match serde_json::from_value(document) {
             Ok(typed) => Some(typed),
+            Err(_) if said => None,
             Err(error) => {
                 self.error(file, object, error.to_string());
                 None
@@ -166,12 +171,35 @@ impl Manifests {
         }
     }
 
+    /// True if there was an object of our kinds in the files, whatever was wrong with it.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.seen
+    }
+
     /// Everything that is wrong, and what is worth a warning.
     #[must_use]
     pub fn check(&self) -> Vec<Finding> {
+        let twice = self.twice();
         let webhooks = self.webhooks.iter().flat_map(|(file, webhook)| of_webhook(file, webhook));
         let campaigns = self.campaigns().into_iter().flat_map(|campaign| of_campaign(&campaign));
-        self.findings.iter().cloned().chain(webhooks).chain(campaigns).collect()
+        self.findings.iter().cloned().chain(twice).chain(webhooks).chain(campaigns).collect()
+    }
+
+    /// Objects that are in the files more than once: of those the last would be kept.
+    fn twice(&self) -> Vec<Finding> {
+        let webhooks = self.webhooks.iter().map(|(file, w)| (file, "Webhook", w.namespace(), w.name_any()));
+        let campaigns = self.campaigns.iter().map(|(file, c)| (file, "Campaign", c.namespace(), c.name_any()));
+        let mut seen = std::collections::HashSet::new();
+        let again = webhooks
+            .chain(campaigns)
+            .filter(|(_, kind, namespace, name)| !seen.insert((*kind, namespace.clone(), name.clone())));
+        let message = "is in the files more than once: remove all but one".to_owned();
+        again
+            .map(|(file, kind, _, name)| {
+                Finding::new(file, &format!("{kind}/{name}"), message.clone(), Severity::Error)
+            })
+            .collect()
     }
 
     fn error(&mut self, file: &str, object: &str, message: String) {
@@ -229,49 +257,18 @@ fn of_campaign(checked: &CheckedCampaign<'_>) -> Vec<Finding> {
     checked.validated.problems.iter().map(found).collect()
 }
 
+/// What the reader of YAML says in one line, without its advice to programmers.
+fn first_line(error: &str) -> String {
+    let line = error.lines().next().unwrap_or_default();
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    line.split(", set DuplicateKeyPolicy").next().unwrap_or(line).to_owned()
+}
+
 /// Manifests are the user's own files: a campaign of a thousand profiles is not refused for its size.
 fn yaml_options() -> serde_saphyr::Options {
     let mut options = serde_saphyr::Options::default();
     options.budget = None;
     options
-}
-
-/// Fields of a document that the CRD does not have: a misspelt field would be dropped silently.
-fn unknown_fields(kind: &str, document: &Value) -> Vec<String> {
-    let crd = crate::api::crds::all().into_iter().find(|crd| crd.spec.names.kind == kind);
-    let schema = crd.and_then(|crd| crd.spec.versions.into_iter().next()?.schema?.open_api_v3_schema);
-    let Some(schema) = schema.and_then(|schema| serde_json::to_value(schema).ok()) else { return Vec::new() };
-    let mut unknown = Vec::new();
-    for part in ["spec", "status"] {
-        if let (Some(schema), Some(value)) = (schema.pointer(&format!("/properties/{part}")), document.get(part)) {
-            unknown.extend(unknown_in(schema, value).into_iter().map(|rest| format!("{part}{rest}")));
-        }
-    }
-    unknown
-}
-
-/// The paths of fields that a schema does not have.
-fn unknown_in(schema: &Value, value: &Value) -> Vec<String> {
-    match (value, schema.get("properties"), schema.get("items")) {
-        (Value::Object(fields), Some(properties), _) => fields
-            .iter()
-            .flat_map(|(name, value)| match properties.get(name) {
-                Some(Value::Object(known)) if !known.contains_key("properties") && !known.contains_key("items") => {
-                    Vec::new()
-                }
-                Some(schema) => unknown_in(schema, value).iter().map(|rest| format!(".{name}{rest}")).collect(),
-                None => vec![format!(".{name}")],
-            })
-            .collect(),
-        (Value::Array(items), _, Some(schema)) => {
-            let unknown = items
-                .iter()
-                .enumerate()
-                .flat_map(|(i, item)| unknown_in(schema, item).into_iter().map(move |rest| format!("[{i}]{rest}")));
-            unknown.collect()
-        }
-        _ => Vec::new(),
-    }
 }
 
 #[cfg(test)]
@@ -291,7 +288,10 @@ mod tests {
         );
         assert_eq!(
             found[..2],
-            ["Error Webhook/w spec.header: no such field", "Error Webhook/w spec.parameters[0].x: no such field"]
+            [
+                "Error Webhook/w spec.header: no such field: did you mean headers?",
+                "Error Webhook/w spec.parameters[0].x: no such field: there are name, type"
+            ]
         );
         assert_eq!(found[2], "Warning Webhook/w spec.parameters[A]: nothing uses this parameter");
     }

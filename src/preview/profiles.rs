@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::api::campaign::Profile;
@@ -20,6 +21,8 @@ pub enum ProfilesError {
     Json { line: u64, error: serde_json::Error },
     #[error("{0}")]
     Csv(#[from] csv::Error),
+    #[error("line {0}: integrationId is empty")]
+    NoId(u64),
     #[error("has no column integrationId: the first row of a CSV file names its columns")]
     NoIdColumn,
 }
@@ -39,7 +42,23 @@ pub fn read(path: &Path) -> Result<Box<dyn Iterator<Item = Result<Profile, Profi
 
 fn of_ndjson(file: impl BufRead) -> impl Iterator<Item = Result<Profile, ProfilesError>> {
     let lines = file.lines().zip(1_u64..).filter(|(line, _)| !line.as_ref().is_ok_and(|line| line.trim().is_empty()));
-    lines.map(|(text, line)| serde_json::from_str(&text?).map_err(|error| ProfilesError::Json { line, error }))
+    lines.map(|(text, line)| {
+        let read: Line = serde_json::from_str(&text?).map_err(|error| ProfilesError::Json { line, error })?;
+        with_id(Profile { integration_id: read.integration_id, attributes: read.attributes }, line)
+    })
+}
+
+/// A profile as a line has it. A misspelt field would be an attribute that nobody has.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Line {
+    integration_id: String,
+    #[serde(default)]
+    attributes: BTreeMap<String, Value>,
+}
+
+fn with_id(profile: Profile, line: u64) -> Result<Profile, ProfilesError> {
+    if profile.integration_id.trim().is_empty() { Err(ProfilesError::NoId(line)) } else { Ok(profile) }
 }
 
 fn of_csv<R: std::io::Read>(file: R) -> Result<impl Iterator<Item = Result<Profile, ProfilesError>>, ProfilesError> {
@@ -48,7 +67,8 @@ fn of_csv<R: std::io::Read>(file: R) -> Result<impl Iterator<Item = Result<Profi
     if !columns.iter().any(|column| column == "integrationId") {
         return Err(ProfilesError::NoIdColumn);
     }
-    Ok(reader.into_records().map(move |row| Ok(of_row(&columns, &row?))))
+    // The first line has the columns' names.
+    Ok(reader.into_records().zip(2_u64..).map(move |(row, line)| with_id(of_row(&columns, &row?), line)))
 }
 
 /// An empty cell is an attribute that is absent.
@@ -70,18 +90,14 @@ mod tests {
 
     #[test]
     fn profiles_are_read_from_ndjson_and_csv_and_errors_name_their_line() {
+        let blank = of_ndjson("{\"integrationId\":\" \"}".as_bytes()).next();
+        assert!(matches!(blank, Some(Err(ProfilesError::NoId(1)))));
         let text =
             "{\"integrationId\":\"a\",\"attributes\":{\"tier\":\"gold\"}}\n\n{\"integrationId\":\"b\"}\n{\"id\":1}\n";
         let read: Vec<_> = of_ndjson(text.as_bytes()).collect();
         assert_eq!(read[0].as_ref().unwrap().attributes["tier"], "gold");
         assert_eq!(read[1].as_ref().unwrap().integration_id, "b");
-        assert!(
-            read[2]
-                .as_ref()
-                .unwrap_err()
-                .to_string()
-                .starts_with("line 4: is no profile: missing field `integrationId`")
-        );
+        assert!(read[2].as_ref().unwrap_err().to_string().starts_with("line 4: is no profile: unknown field `id`"));
         let csv = "integrationId,tier,name\na,gold,\"Ada, L.\"\nb,,\n";
         let read: Vec<Profile> = of_csv(csv.as_bytes()).unwrap().map(Result::unwrap).collect();
         assert_eq!(read[0].attributes["name"], "Ada, L.");

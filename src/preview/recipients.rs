@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use chrono_tz::Tz;
 use serde::Serialize;
 
 use crate::api::campaign::Profile;
@@ -158,12 +159,12 @@ impl Openings {
     fn of(rule: &PreparedRule, profiles: &[&Profile], now: DateTime<Utc>) -> Self {
         let timing = &rule.timing;
         let next = timing.next_opening(&BTreeSet::new(), now);
-        let common = Opening::new(timing.open_at(now), closed("window", next));
+        let common = Opening::new(timing.open_at(now), closed("window", next, timing.zone()));
         let Some(calendar) = timing.anniversary() else { return Self { common, by_date: HashMap::new() } };
         let dates: HashSet<MonthDay> = profiles.iter().filter_map(|profile| date(calendar, profile).ok()).collect();
         let opening = |date: MonthDay| {
             let open = calendar.open_at(date, now).into_iter().map(|(year, window)| anniversary(year, window));
-            (date, Opening::new(open, closed("anniversary", calendar.next_opening(date, now))))
+            (date, Opening::new(open, closed("anniversary", calendar.next_opening(date, now), timing.zone())))
         };
         Self { common, by_date: dates.into_iter().map(opening).collect() }
     }
@@ -184,8 +185,8 @@ fn date(calendar: &AnniversaryCalendar, profile: &Profile) -> Result<MonthDay, A
     calendar.month_day(|name| profile.attributes.get(name).cloned())
 }
 
-fn closed(what: &str, next: Option<DateTime<Utc>>) -> String {
-    match next {
+fn closed(what: &str, next: Option<DateTime<Utc>>, zone: Tz) -> String {
+    match next.map(|next| next.with_timezone(&zone)) {
         Some(next) => {
             format!("no {what} is open: the next opens at {}", next.to_rfc3339_opts(SecondsFormat::Secs, true))
         }

@@ -46,6 +46,12 @@ impl Timing {
     /// If the schedules are wrong, or no window can ever open.
     pub fn of(campaign: &CampaignSpec, rule: &CampaignRule) -> Result<Self, ScheduleError> {
         let calendar = match AnniversaryCalendar::of(campaign, rule)? {
+            Some(_) if rule.once_per != OncePer::Window => {
+                return Err(ScheduleError::Combination {
+                    field: format!("spec.rules[{}].oncePer", rule.name),
+                    why: "a rule with anniversaryOf gives one code for each anniversary: leave oncePer out",
+                });
+            }
             Some(calendar) => RuleCalendar::Anniversary(calendar),
             None => RuleCalendar::Common(Calendar::of(campaign, rule)?),
         };

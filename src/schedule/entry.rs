@@ -49,6 +49,12 @@ impl Entry {
             .iter()
             .enumerate()
             .map(|(i, fields)| Fields::parse(zone, fields, &format!("{field}.except[{i}]")));
+        if schedule.fields == ScheduleFields::default() && schedule.anniversary_of.is_none() {
+            return Err(ScheduleError::Combination { field: field.to_owned(), why: EMPTY });
+        }
+        if let Some(i) = schedule.except.iter().position(|except| *except == ScheduleFields::default()) {
+            return Err(ScheduleError::Combination { field: format!("{field}.except[{i}]"), why: EMPTY });
+        }
         let entry = Self {
             fields: Fields::parse(zone, &schedule.fields, field)?,
             except: except.collect::<Result<_, _>>()?,
@@ -246,6 +252,7 @@ fn instants(zone: Tz, pattern: &Pattern, range: Stretch) -> impl Iterator<Item =
     pattern.stretches(from, until).map(whole).filter_map(move |stretch| stretch.clipped_to(range))
 }
 
+const EMPTY: &str = "says nothing of when it holds: give it a field such as onDates, or remove it";
 const DATE: &str = "is no day of the calendar from 1970 to 2199: write it as YYYY-MM-DD";
 const MONTH_DAY: &str = "is no day of any year: write it as MM-DD";
 const TIME_OF_DAY: &str = "is no time of day: write it as HH:MM";

@@ -44,7 +44,7 @@ pub enum ScheduleError {
     #[error("{field}: {error}")]
     Recurrence { field: String, error: RecurrenceError },
     #[error(
-        "spec.rules[{0}].schedules: can never open between the campaign's startTime and endTime: correct the schedules or remove the rule"
+        "spec.rules[{0}].schedules: can never open: its fields never hold together, or except, or the campaign's startTime and endTime, leave nothing of them; correct it or remove the rule"
     )]
     NeverOpens(String),
 }

@@ -184,12 +184,12 @@ fn who_gets_no_code_is_told_what_failed() {
         shown,
         [
             "birthday/2026 ada true -",
-            "birthday/- grace false no anniversary is open: the next opens at 2027-02-20T23:00:00Z",
+            "birthday/- grace false no anniversary is open: the next opens at 2027-02-21T00:00:00+01:00",
             "happy-friday/20261204T0900 ada true -",
             r#"happy-friday/20261204T0900 grace false eligibility: profile.attributes.tier in ["gold", "platinum"] is false"#,
             r#"happy-friday/20261204T0900 alan false eligibility: profile.attributes.tier in ["gold", "platinum"]: tier is missing"#,
-            "pay-day/- ada false no window is open: the next opens at 2026-12-25T17:00:00Z",
-            "pay-day/- grace false no window is open: the next opens at 2026-12-25T17:00:00Z",
+            "pay-day/- ada false no window is open: the next opens at 2026-12-25T18:00:00+01:00",
+            "pay-day/- grace false no window is open: the next opens at 2026-12-25T18:00:00+01:00",
         ]
     );
     assert!(found.err.contains("happy-friday: 1 get a code"), "{}", found.err);
@@ -309,6 +309,53 @@ fn errors_name_file_object_and_field_and_nothing_is_previewed() {
     assert!(!Path::new("/nowhere.yaml").exists());
     let absent = operator(&["preview", "windows", "-f", "/nowhere.yaml"]);
     assert!(absent.code == 1 && absent.err.contains("/nowhere.yaml: error: cannot be read"), "{}", absent.err);
+}
+
+#[test]
+fn mistakes_that_people_make_are_said_in_one_line_with_what_to_write() {
+    for (pointer, value, words) in [
+        ("/spec/rules/0/eligibility", json!("profile.attributes.tier = 'gold'"), "write == to compare"),
+        (
+            "/spec/rules/0/eligibility",
+            json!("profile.attributes.a and profile.attributes.b"),
+            "write && instead of and",
+        ),
+        ("/spec/rules/0/eligibility", json!(true), "spec.rules[0].eligibility: is true or false: write it in quotes"),
+        ("/spec/rules/0/schedules", json!([{}]), "spec.rules[r].schedules[0]: says nothing of when it holds"),
+        (
+            "/spec/rules/0/schedules",
+            json!([{ "daysOfWeek": ["Monday"], "except": [{}] }]),
+            "schedules[0].except[0]: says nothing",
+        ),
+        ("/spec/rules/0/schedules", json!([{ "onDates": [], "daysOfWeek": ["Monday"] }]), "onDates: has 0 entries"),
+        (
+            "/spec/rules/0/schedules",
+            json!([{ "monthDay": ["12-24"] }]),
+            "monthDay: no such field: did you mean monthDays?",
+        ),
+        (
+            "/spec/rules/0/schedules",
+            json!([{ "onDates": ["2023-01-01"], "except": [{ "onDates": ["2023-01-01"] }] }]),
+            "can never open",
+        ),
+        ("/spec/rules/0/oncePer", json!("week"), "spec.rules[0].oncePer: week is not known: write Window, Day"),
+        ("/spec/rules/0/effects/0/createCoupon", json!({ "pattern": "XMAS" }), "XMAS has no # for a random character"),
+        ("/spec/startTime", json!("2026-12-24"), "spec.startTime: 2026-12-24 is no time with an offset"),
+        ("/spec/timeZone", json!("Europe/Berln"), "spec.timeZone: Europe/Berln is no IANA time zone"),
+    ] {
+        let said = operator_with(&["validate"], &list(&json!({ pointer: value })));
+        assert_eq!(said.code, 1, "{pointer}: {}", said.out);
+        assert!(said.out.lines().any(|line| line.contains(words)), "{pointer}: {}", said.out);
+    }
+    let once = list(&json!({}));
+    let twice =
+        json!({ "apiVersion": "v1", "kind": "List", "items": [once["items"][0], once["items"][1], once["items"][1]] });
+    let said = operator_with(&["validate"], &twice);
+    assert!(said.code == 1 && said.out.contains("Campaign/c: error: is in the files more than once"), "{}", said.out);
+    let nothing = operator_with(&["validate"], &json!({ "apiVersion": "v1", "kind": "List", "items": [] }));
+    assert!(nothing.code == 1 && nothing.out.contains("there is no Webhook, Campaign or Coupon"), "{}", nothing.out);
+    let backwards = operator(&["preview", "windows", "-f", SCENARIO, "--from", "2027-01-01", "--until", "2026-01-01"]);
+    assert!(backwards.code == 2 && backwards.err.contains("--until must be after --from"), "{}", backwards.err);
 }
 
 /// `| head` closes the pipe.

@@ -102,7 +102,7 @@ fn validate_names_file_object_and_field_and_exits_with_1() {
     assert_eq!(output.status.code(), Some(1));
     for line in [
         "bad.yaml: Webhook/send-clevertap-email: error: spec.payload: line 7, column 20: the Webhook has no parameter Profile: it declares ProfileID, CouponCode",
-        "bad.yaml: Campaign/new-year: error: spec.timezone: no such field",
+        "bad.yaml: Campaign/new-year: error: spec.timezone: no such field: did you mean timeZone?",
         "bad.yaml: Campaign/new-year: error: spec.rules[create-coupon-on-1-january].schedules[0].onDates[0]: 2023-02-30 is no day of the calendar",
     ] {
         assert!(said.contains(line), "{line}\nnot in\n{said}");

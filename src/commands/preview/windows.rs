@@ -42,6 +42,11 @@ impl Options {
         let mut answered = true;
         unless_closed(rows.header(&["CAMPAIGN", "RULE", "OCCURRENCE", "OPENS", "CLOSES", "LASTS"]))?;
         for checked in manifests.campaigns() {
+            let (from, until) = self.range(&checked);
+            if from >= until {
+                eprintln!("error: --until must be after --from: {until} is not after {from}");
+                return Ok(ExitCode::from(2));
+            }
             let recipient = self.recipient(&checked)?;
             for rule in needing_a_recipient(&checked, recipient.as_ref()) {
                 answered = false;
@@ -83,7 +88,8 @@ impl Options {
         if checked.campaign.spec.suspend {
             note(checked, Severity::Warning, "spec.suspend is true: nothing is issued while it is".to_owned());
         }
-        if seen.is_empty() && self.common.output == Format::Table {
+        let unanswered = !needing_a_recipient(checked, recipient).is_empty();
+        if seen.is_empty() && !unanswered && self.common.output == Format::Table {
             note(checked, Severity::Warning, "no window is open in this time".to_owned());
         }
         Ok(())

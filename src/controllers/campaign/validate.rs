@@ -73,6 +73,10 @@ pub fn compile(spec: &CampaignSpec) -> Vec<CompiledRule> {
 #[must_use]
 pub fn run(spec: &CampaignSpec, compiled: &[CompiledRule], webhooks: &BTreeMap<String, KnownWebhook>) -> Validated {
     let mut validated = Validated::default();
+    let mut names = std::collections::HashSet::new();
+    for rule in spec.rules.iter().filter(|rule| !names.insert(&rule.name)) {
+        validated.problems.push(invalid(format!("spec.rules[{}]: two rules have this name", rule.name)));
+    }
     for (rule, compiled) in spec.rules.iter().zip(compiled) {
         if let Ok(timing) = &compiled.timing {
             validated.timings.push((rule.name.clone(), timing.clone()));
@@ -98,6 +102,13 @@ fn prepare(
         problems.push(invalid(format!("spec.rules[{}].effects: begin with createCoupon", rule.name)));
         return Err(problems);
     };
+    if !create.pattern.contains('#') {
+        let place = format!("spec.rules[{}].effects[0].createCoupon.pattern", rule.name);
+        problems.push(invalid(format!(
+            "{place}: {} has no # for a random character: everybody would get the same code",
+            create.pattern
+        )));
+    }
     let attributes = attributes(rule, &create, &mut problems);
     let sends = rule.effects.iter().enumerate().filter_map(|(i, e)| Some((i, e.send_webhook.as_ref()?)));
     let deliveries: Vec<PreparedDelivery> =

@@ -46,9 +46,25 @@ impl ExpressionError {
             return Self::TooDeep;
         }
         let message: String = first.msg.replace('\n', " ").chars().take(200).collect();
+        let hint = HINTS.iter().find(|(sign, _)| message.contains(sign)).map(|(_, hint)| *hint);
+        let message = hint.map_or(message, str::to_owned);
         Self::Syntax { line: first.pos.0, column: first.pos.1, message }
     }
 }
+
+/// What people write who are used to another language, as the parser complains of it.
+const HINTS: [(&str, &str); 10] = [
+    ("recognition error at: '= '", "a single = is nothing: write == to compare"),
+    ("recognition error at: '='", "a single = is nothing: write ==, >= or <="),
+    ("input 'and'", "write && instead of and"),
+    ("input 'or'", "write || instead of or"),
+    ("input 'not'", "write ! instead of not"),
+    ("recognition error at: '&", "write &&"),
+    ("recognition error at: '|", "write ||"),
+    ("recognition error at: '“", "write straight quotes"),
+    ("recognition error at: '$", "write profile.attributes.X, without $"),
+    ("mismatched input '<EOF>'", "it ends too early, or is empty: leave eligibility out if everybody is eligible"),
+];
 
 /// An evaluation that gave neither true nor false. Its words hold no data but names that the
 /// expression itself has, so that it may stand in status.
