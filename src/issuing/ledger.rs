@@ -43,12 +43,31 @@ pub struct Ledger {
 /// Who has which Coupons of a rule.
 pub struct Holders<'a>(HashMap<&'a str, Vec<&'a Entry>>);
 
+/// What keeps somebody from getting a Coupon under a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// A Coupon that counts for the occurrence: they get no other.
+    Counts,
+    /// One of this key, since the occurrence goes on as an earlier one, but of a window that has nothing to do
+    /// with the one that is open: they get one under its own key.
+    KeyOnly,
+}
+
 impl Holders<'_> {
-    /// True if somebody has a Coupon that counts for an occurrence: they get no other.
+    /// What somebody has of an occurrence.
+    #[must_use]
+    pub fn held(&self, recipient: &str, occurrence: &Occurrence) -> Option<Held> {
+        let entries = self.0.get(recipient)?;
+        if entries.iter().any(|e| occurrence.counts_by_time(&e.occurrence, &e.window)) {
+            return Some(Held::Counts);
+        }
+        entries.iter().any(|e| e.occurrence == occurrence.key).then_some(Held::KeyOnly)
+    }
+
+    /// True if somebody has a Coupon of an occurrence.
     #[must_use]
     pub fn has_one(&self, recipient: &str, occurrence: &Occurrence) -> bool {
-        let counts = |e: &&Entry| occurrence.counts(&e.occurrence, &e.window);
-        self.0.get(recipient).is_some_and(|entries| entries.iter().any(counts))
+        self.held(recipient, occurrence).is_some()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who of an audience gets a Coupon, and why the others do not. The operator and `preview recipients`
 //! ask the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -57,6 +57,12 @@ impl Offer<'_> {
         }
         allowance.spent().map_or(Ok(()), |spent| Err(Refusal::Budget(spent)))
     }
+}
+
+/// Each id once: the first counts.
+pub fn distinct(profiles: &[Profile]) -> impl Iterator<Item = &Profile> {
+    let mut seen = HashSet::new();
+    profiles.iter().filter(move |p| seen.insert(p.integration_id.trim()))
 }
 
 /// Recipients by the reason why they get nothing. Bounded, since it stands in status: what is rare when

@@ -68,7 +68,7 @@ fn next_like(file: &Campaign, rule: &CampaignRule, granted: &OccurrenceStatus, n
         return calendar.year(year).end_time.is_none_or(|end| end > now).then_some(());
     }
     let like = |o: &Occurrence| o.counts(&granted.key, &granted.window);
-    let until = granted.window.end_time.unwrap_or(DateTime::<Utc>::MAX_UTC);
+    let until = granted.grants_until.unwrap_or(DateTime::<Utc>::MAX_UTC);
     timing.windows(now, until.max(now)).take(100).chain(timing.open_at(now)).find(like).map(drop)
 }
 
@@ -94,8 +94,8 @@ fn moved(old: OfCampaign<'_>, new: OfCampaign<'_>, granted: &OccurrenceStatus, n
     let still_grants =
         granted.grants_until.is_none_or(|until| next.window.start_time.is_none_or(|start| start < until));
     // What the old schedule had there too would have granted anyway.
-    let planned = next.window.start_time.map_or_else(|| was.open_at(now), |start| was.open_at(start.max(now)));
-    let planned_anew = planned.is_some_and(|o| !counts(&o));
+    let until = next.window.end_time.unwrap_or(DateTime::<Utc>::MAX_UTC);
+    let planned_anew = was.windows(now, until).take(100).any(|o| !counts(&o));
     if counts(&next) || planned_anew {
         return None;
     }
@@ -174,6 +174,26 @@ mod tests {
             json!({ "schedules": [{ "monthDays": ["01-01"], "timeOfDay": { "from": "09:00", "to": "17:00" } }] });
         let said = of_edit(&campaign("c", "r", &yearly), &campaign("c", "r", &edited), AFTER.parse().unwrap());
         assert!(said.is_empty(), "{said:?}");
+    }
+
+    /// Between the windows of a week, once a week: tomorrow everybody would get a second code of the week.
+    #[test]
+    fn a_rename_between_the_windows_of_a_period_is_warned_of() {
+        let daily = json!({ "schedules": [{ "timeOfDay": { "from": "09:00", "to": "17:00" } }], "oncePer": "Week" });
+        let mut old = serde_json::to_value(campaign("c", "r", &daily)).unwrap();
+        old["status"]["occurrences"] = json!([{ "rule": "r", "key": "2023-W01", "issued": 5, "window": { "startTime": "2023-01-02T09:00:00Z", "endTime": "2023-01-02T17:00:00Z" }, "grantsUntil": "2023-01-09T00:00:00Z" }]);
+        let old: Campaign = serde_json::from_value(old).unwrap();
+        let evening = "2023-01-02T20:00:00Z".parse().unwrap();
+        assert_eq!(of_edit(&old, &campaign("c", "renamed", &daily), evening).len(), 1);
+        assert!(of_rename(&old, &campaign("d", "r", &daily), evening).is_some());
+    }
+
+    /// The old schedule would have granted tomorrow too.
+    #[test]
+    fn other_times_of_the_same_days_are_not_warned_of() {
+        let daily = |from: &str, to: &str| json!({ "schedules": [{ "timeOfDay": { "from": from, "to": to } }] });
+        let (old, new) = (campaign("c", "r", &daily("09:00", "17:00")), campaign("c", "r", &daily("18:00", "20:00")));
+        assert!(of_edit(&old, &new, "2023-01-02T20:30:00Z".parse().unwrap()).is_empty());
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Who would get a code, and why others would not.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use chrono_tz::Tz;
@@ -136,7 +138,7 @@ impl<'a> Recipients<'a> {
         let spent = || self.allowance.spent().map_or(Ok(()), |spent| Err(Refusal::Budget(spent)));
         let refused = check.and_then(|()| spent()).and(binding).err();
         if refused.is_none() {
-            self.allowance.note(self.now);
+            self.allowance.take();
         }
         (Some(occurrence), refused.map(|refusal| refusal.to_string()))
     }
@@ -220,6 +222,7 @@ fn side_by_side<'p, T: Send>(profiles: &[&'p Profile], judge: impl Fn(&'p Profil
     std::thread::scope(|scope| {
         let part = |part: &[&'p Profile]| part.iter().map(|profile| judge(profile)).collect::<Vec<T>>();
         let running: Vec<_> = profiles.chunks(share).map(|chunk| scope.spawn(move || part(chunk))).collect();
-        running.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
+        let joined = |thread: ScopedJoinHandle<'_, Vec<T>>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        running.into_iter().flat_map(joined).collect()
     })
 }

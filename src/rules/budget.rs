@@ -47,9 +47,17 @@ impl Allowance {
         self.0.is_empty()
     }
 
-    /// Counts a Coupon, one that exists or is about to.
+    /// Counts a Coupon that exists.
     pub fn note(&mut self, issued_at: DateTime<Utc>) {
         for account in self.0.iter_mut().filter(|account| account.current.contains(issued_at)) {
+            account.issued = account.issued.saturating_add(1);
+        }
+    }
+
+    /// Counts a Coupon that is about to be, whatever the clock shows meanwhile: it may have passed into the next
+    /// period since the books were read.
+    pub fn take(&mut self) {
+        for account in &mut self.0 {
             account.issued = account.issued.saturating_add(1);
         }
     }
@@ -99,7 +107,7 @@ mod tests {
         left.note("2023-01-01T22:59:59Z".parse().unwrap()); // 23:59:59 in Berlin, the day before
         left.note("2023-01-01T23:00:00Z".parse().unwrap());
         assert_eq!((left.left(), left.spent()), (Some(1), None));
-        left.note("2023-01-02T09:00:00Z".parse().unwrap());
+        left.take();
         let spent = left.spent().unwrap();
         assert_eq!(spent.next, Some("2023-01-02T23:00:00Z".parse().unwrap()));
         assert_eq!(spent.to_string(), "the budget of 2 coupons for the Day is spent");

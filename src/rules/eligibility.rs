@@ -11,7 +11,7 @@ use cel::context::VariableResolver;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::expression::{Expression, ExpressionError, HAS_PREFIX, Scope, Verdict};
+use super::expression::{Expression, ExpressionError, HAS_PREFIX, Scope, Verdict, spend};
 use crate::api::campaign::Profile;
 
 /// What an expression may name.
@@ -130,11 +130,14 @@ fn key(name: &str) -> CelMapKey<'_> {
 fn object<'b, 'k: 'b>(entries: impl IntoIterator<Item = (&'k String, &'b Value)>) -> Box<dyn Val + 'b> {
     let entries: HashMap<CelMapKey<'b>, Box<dyn Val + 'b>> =
         entries.into_iter().map(|(name, value)| (key(name), value_of(value))).collect();
+    // A map costs many times what a value does.
+    spend(entries.len().saturating_mul(4).saturating_add(4));
     Box::new(CelMap::from(entries))
 }
 
 /// A value of JSON as CEL has it. Texts are borrowed.
 fn value_of(value: &Value) -> Box<dyn Val + '_> {
+    spend(1);
     match value {
         Value::Null => Box::new(CelNull),
         Value::Bool(value) => Box::new(CelBool::from(*value)),

@@ -209,9 +209,14 @@ impl Timing {
     /// The window that had a key and has closed, for opening it once more.
     #[must_use]
     pub fn closed(&self, key: &str, now: DateTime<Utc>) -> Option<Occurrence> {
+        // Looked for backward, since the last window is wanted: a key such as `campaign` says nothing of when.
+        const BACK_DAYS: [i64; 4] = [2, 40, 800, 16_000];
         let (from, until) = key_range(self.zone(), key)?;
-        let windows = self.windows(from, until.min(now)).take(MOST_WINDOWS);
-        windows.filter(|o| o.key == key && o.window.end_time.is_some_and(|end| end <= now)).last()
+        let closed = |o: &Occurrence| o.key == key && o.window.end_time.is_some_and(|end| end <= now);
+        BACK_DAYS.iter().find_map(|days| {
+            let start = until.min(now).checked_sub_signed(chrono::TimeDelta::days(*days))?.max(from);
+            self.windows(start, until.min(now)).take(MOST_WINDOWS).filter(closed).last()
+        })
     }
 
     /// Windows that closed after `from` and up to `now`, oldest first, and whether there are more than
@@ -229,12 +234,15 @@ impl Occurrence {
     /// True if whoever has a Coupon with such a key and window gets no other for this occurrence.
     #[must_use]
     pub fn counts(&self, key: &str, window: &Window) -> bool {
-        if key == self.key {
-            return true;
-        }
+        key == self.key || self.counts_by_time(key, window)
+    }
+
+    /// The same, by the window alone: it overlaps, or began in the same period. An anniversary is its year.
+    #[must_use]
+    pub fn counts_by_time(&self, key: &str, window: &Window) -> bool {
         if self.anniversary {
             // Two years of an anniversary may overlap, and are two occurrences.
-            return !is_year(key) && window.overlaps(&self.window);
+            return key == self.key || (!is_year(key) && window.overlaps(&self.window));
         }
         let began_in = |period: &Window| match window.start_time {
             Some(start) => period.contains(start),

@@ -86,6 +86,9 @@ fn hostile() -> Vec<String> {
         "profile.attributes.n[9223372036854775807] == 1".into(),
         "profile.attributes.n[-1] == 1".into(),
         "bytes(profile.attributes.s)[0] == 1".into(),
+        "profile.attributes.n.exists(x, profile.attributes.n.exists(y, 'q' in profile.attributes))".into(),
+        "profile.attributes.n.exists(x, profile.attributes.n.exists(y, profile.attributes.m == 1))".into(),
+        "profile.attributes.n.exists(x, profile.attributes.n.exists(y, profile.attributes.m != profile.attributes.m))".into(),
         "optional.of(1).value() == 1 && optional.none().value() == 1".into(),
     ]
 }
@@ -93,14 +96,27 @@ fn hostile() -> Vec<String> {
 #[test]
 fn hostile_expressions_are_refused_or_stopped_in_time_and_memory() {
     let numbers: Vec<i64> = (0..1000).collect();
-    let profile: Profile = serde_json::from_value(
-        json!({ "integrationId": "a", "attributes": { "n": numbers, "s": "a".repeat(40_000) } }),
-    )
-    .unwrap();
+    let lists = profile(&json!({ "n": numbers, "s": "a".repeat(40_000) }));
+    // Many small values cost more than their bytes.
+    let digits: Vec<i64> = (0..120).collect();
+    let many: serde_json::Map<String, Value> = (0..5000).map(|i| (format!("k{i}"), 1.into())).collect();
+    let mut many = Value::from(many);
+    many["n"] = json!(digits);
+    let objects = json!({ "n": digits, "m": vec![json!({ "": 0 }); 2500] });
+    for profile in [lists, profile(&many), profile(&objects)] {
+        try_all(&profile);
+    }
+}
+
+fn profile(attributes: &Value) -> Profile {
+    serde_json::from_value(json!({ "integrationId": "a", "attributes": attributes })).unwrap()
+}
+
+fn try_all(profile: &Profile) {
     let attributes: BTreeMap<String, Value> = BTreeMap::new();
     let facts = Facts { campaign: "c", campaign_attributes: &attributes, now: "2023-01-01T00:00:00Z".parse().unwrap() };
     // The tables of the parser and of time zones are not the expressions' doing.
-    Eligibility::compile("now.getHours('Europe/Berlin') > 0").unwrap().check(&profile, facts).unwrap();
+    Eligibility::compile("now.getHours('Europe/Berlin') > 0").unwrap().check(profile, facts).unwrap();
     let mut refused = 0;
     for source in hostile() {
         let begun = Instant::now();
@@ -110,7 +126,7 @@ fn hostile_expressions_are_refused_or_stopped_in_time_and_memory() {
                 refused += 1;
                 format!("refused: {error}")
             }
-            Ok(eligibility) => match eligibility.check(&profile, facts) {
+            Ok(eligibility) => match eligibility.check(profile, facts) {
                 Ok(()) => "eligible".into(),
                 Err(error) => error.to_string(),
             },

@@ -266,6 +266,55 @@ async fn anniversaries_are_by_recipient_and_two_years_may_be_open_at_once() {
     assert_eq!(grants["2028"], of(&["ada", "grace", "leap"]));
 }
 
+/// N joined after an edit, and so has a code of the occurrence that was edited: of the windows that follow, N
+/// gets one each, as everybody who has no code of an overlapping window.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_joins_after_an_edit_is_not_left_out_of_the_windows_that_follow() {
+    let world = World::new().await;
+    prepare(&world).await;
+    let operator = SteeredOperator::start(&world, "2023-01-01T12:00:00Z");
+    let in_utc = |customers: usize, schedules: Value| {
+        let mut campaign = scheduled(customers, schedules);
+        campaign["spec"]["timeZone"] = "Etc/UTC".into();
+        campaign
+    };
+    apply_and_see(&world, in_utc(1, json!([{ "after": "2023-01-01T00:00", "before": "2023-01-08T00:00" }]))).await;
+    until_issued(&world, "20230101", 1).await;
+    operator.step_to("2023-01-03T10:00:00Z");
+    let daily = json!([{ "timeOfDay": { "from": "09:00", "to": "17:00" } }]);
+    apply_and_see(&world, in_utc(2, daily)).await;
+    until_issued(&world, "20230101", 2).await;
+    operator.step_to("2023-01-04T10:00:00Z");
+    until_issued(&world, "20230104T0900", 1).await;
+    operator.step_to("2023-01-08T10:00:00Z");
+    world.until_coupons("both, once the first week is over", |coupons| coupons.len() >= 5).await;
+    let grants = grants(&world).await;
+    assert_eq!(grants["20230104T0900"], BTreeSet::from(["customer-2".to_owned()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_anniversary_that_nobody_could_be_served_in_is_counted() {
+    let world = World::new().await;
+    prepare(&world).await;
+    let operator = SteeredOperator::start(&world, "2026-06-01T12:00:00Z");
+    let mut birthdays = scheduled(0, json!([{ "anniversaryOf": { "attribute": "birthday" } }]));
+    birthdays["spec"]["timeZone"] = "Etc/UTC".into();
+    birthdays["spec"]["rules"][0]["eligibility"] = "profile.attributes.vip".into();
+    birthdays["spec"]["audience"]["profiles"] = json!([
+        { "integrationId": "ada", "attributes": { "birthday": "1990-06-15", "vip": true } },
+        { "integrationId": "grace", "attributes": { "birthday": "1990-06-15", "vip": false } },
+    ]);
+    apply_and_see(&world, birthdays).await;
+    drop(operator);
+    let _operator = SteeredOperator::start(&world, "2026-06-20T12:00:00Z");
+    world.until::<Campaign>("new-year", "ada's was missed", |c| status(c).missed_windows == 1).await;
+    let reopen =
+        json!({ "metadata": { "annotations": { "coupon-operator.dev/reopen": "create-coupon-on-1-january/2026" } } });
+    world.patch::<Campaign>("new-year", reopen).await;
+    until_issued(&world, "2026", 1).await;
+    assert_eq!(grants(&world).await["2026"], BTreeSet::from(["ada".to_owned()]));
+}
+
 async fn events(world: &World, reason: &str) -> Vec<Event> {
     let events = world.api::<Event>().list(&ListParams::default()).await.unwrap().items;
     events.into_iter().filter(|e| e.reason.as_deref() == Some(reason)).collect()

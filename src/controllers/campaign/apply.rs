@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::fetch::Fetched;
-use super::plan::{Applied, Count, PassOutcome, Plan};
+use super::plan::{Applied, Count, Issue, PassOutcome, Plan};
+use super::reopen;
 use super::validate::Validated;
-use super::{events, missed, pass};
+use super::{missed, pass};
 use crate::api::campaign::OccurrenceStatus;
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
@@ -17,9 +18,15 @@ pub async fn run(
     plan: &Plan,
     context: &Arc<Context>,
 ) -> Result<Applied, Error> {
+    let status = fetched.campaign.status.clone().unwrap_or_default();
     let mut applied =
-        Applied { occurrences: fetched.campaign.status.clone().unwrap_or_default().occurrences, ..Applied::default() };
-    if plan.issue.is_empty() && plan.window_open {
+        Applied { occurrences: status.occurrences, reopened: plan.reopened.clone(), ..Applied::default() };
+    if fetched.campaign.metadata.generation != Some(status.observed_generation) {
+        // Whoever the edit added has not been seen yet.
+        let open = |o: &&mut OccurrenceStatus| o.grants_until.is_none_or(|until| until > fetched.now);
+        applied.occurrences.iter_mut().filter(open).for_each(|o| o.audience_seen = false);
+    }
+    if plan.issue.is_empty() && (plan.window_open || plan.reopening) {
         // What the last pass came to still stands while no other is made.
         applied.outcome = fetched.memory.outcome.clone();
     }
@@ -29,13 +36,13 @@ pub async fn run(
     if let Some(after) = plan.closed_after.filter(|_| plan.later.is_none()) {
         let pass = pass::Pass { fetched, context };
         applied.missed.clone_from(&plan.missed);
-        for rule in &validated.rules {
-            applied.missed.extend(pass.missed_anniversaries(rule, after).await?);
+        for (name, timing) in &validated.timings {
+            let rule = validated.rules.iter().find(|rule| rule.name == *name);
+            applied.missed.extend(pass.missed_anniversaries((name, timing), rule, after).await?);
         }
     }
     if !applied.missed.is_empty() {
         missed::note(&mut applied.occurrences, &applied.missed);
-        events::windows_missed(fetched, &applied.missed, context).await;
     }
     Ok(applied)
 }
@@ -64,18 +71,17 @@ async fn look_at_coupons(
 async fn passes(fetched: &Fetched, plan: &Plan, context: &Arc<Context>, applied: &mut Applied) -> Result<(), Error> {
     let pass = pass::Pass { fetched, context };
     let mut outcome = PassOutcome::default();
-    applied.reopened = plan.issue.iter().any(|issue| issue.reopened);
     for issue in &plan.issue {
-        let done = pass.run(issue).await?;
-        if issue.reopened && (done.again || done.outcome.stopped.is_some()) {
-            applied.reopened = false;
+        let done = passed(&pass, issue, applied).await?;
+        if done.left_behind {
+            let own = issue.under_own_key(&applied.occurrences);
+            passed(&pass, &own, applied).await?;
         }
-        if let Some(occurrence) = done.occurrence {
-            replace(&mut applied.occurrences, occurrence);
+        if issue.reopened && !done.again && done.outcome == PassOutcome::default() {
+            applied.reopened.push(reopen::place(issue));
         }
         outcome.stopped = outcome.stopped.or(done.outcome.stopped);
         outcome.exhausted = outcome.exhausted.or(done.outcome.exhausted);
-        applied.again |= done.again;
     }
     for Count { rule, key } in &plan.count {
         let tally = pass.books(rule).await?.ledger.tally(key, pass.campaign_uid());
@@ -87,6 +93,15 @@ async fn passes(fetched: &Fetched, plan: &Plan, context: &Arc<Context>, applied:
         applied.outcome = outcome;
     }
     Ok(())
+}
+
+async fn passed(pass: &pass::Pass<'_>, issue: &Issue, applied: &mut Applied) -> Result<pass::Done, Error> {
+    let mut done = pass.run(issue).await?;
+    if let Some(occurrence) = done.occurrence.take() {
+        replace(&mut applied.occurrences, occurrence);
+    }
+    applied.again |= done.again;
+    Ok(done)
 }
 
 fn replace(occurrences: &mut Vec<OccurrenceStatus>, occurrence: OccurrenceStatus) {

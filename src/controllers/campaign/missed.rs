@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 use super::plan::{Granting, Plan, find_open};
 use super::validate::Validated;
 use crate::api::campaign::{Campaign, CampaignStatus, OccurrenceStatus, Profile, Window};
-use crate::rules::occurrence::{Occurrence, Timing};
+use crate::issuing::selection::distinct;
+use crate::rules::occurrence::{Occurrence, Timing, is_year};
 
 /// A window that was missed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,20 @@ pub fn look(plan: &mut Plan, campaign: &Campaign, validated: &Validated, now: Da
         plan.closed_after = plan.closed_after.or(any.then_some(from));
         plan.missed.extend(closed.into_iter().filter_map(|occurrence| missed(status, rule, occurrence)));
     }
+    if edited {
+        let interrupted = interrupted(status, now).filter(|m| plan.missed.iter().all(|known| known.key != m.key));
+        let interrupted: Vec<Missed> = interrupted.collect();
+        plan.missed.extend(interrupted);
+    }
+}
+
+/// Occurrences that were open when status was written, and closed before everybody was seen. After an edit the
+/// schedule may not have their windows any more.
+fn interrupted(status: &CampaignStatus, now: DateTime<Utc>) -> impl Iterator<Item = Missed> {
+    let checked = status.windows_checked_until;
+    let closed = move |o: &&OccurrenceStatus| o.window.end_time.is_some_and(|end| checked < Some(end) && end <= now);
+    let unseen = status.occurrences.iter().filter(|o| !o.audience_seen && !o.missed && !is_year(&o.key)).filter(closed);
+    unseen.map(|o| Missed { rule: o.rule.clone(), key: o.key.clone(), window: o.window, partly: true })
 }
 
 /// From when on windows are owed. After an edit nothing is owed of the time before it: the windows that the
@@ -49,8 +64,9 @@ fn missed(status: &CampaignStatus, rule: &str, occurrence: Occurrence) -> Option
     let granting = Granting::Everybody(occurrence);
     let known = find_open(status, rule, &granting);
     let Granting::Everybody(occurrence) = granting else { return None };
-    // One that is counted already is not counted again.
-    let seen = known.is_some_and(|o| o.audience_seen || o.missed);
+    // Of several windows of one key, status remembers the last that was open. One that is counted already is
+    // not counted again.
+    let seen = known.is_some_and(|o| o.window.overlaps(&occurrence.window) && (o.audience_seen || o.missed));
     let key = known.map_or(occurrence.key, |o| o.key.clone());
     (!seen).then(|| Missed { rule: rule.to_owned(), key, window: occurrence.window, partly: known.is_some() })
 }
@@ -68,7 +84,7 @@ pub fn anniversaries_closed<'a>(
         let windows = timing.windows_for(date, from, now).into_iter();
         Some(windows.filter(closed).map(move |occurrence| (profile, occurrence)))
     };
-    profiles.iter().filter_map(of_profile).flatten()
+    distinct(profiles).filter_map(of_profile).flatten()
 }
 
 /// Notes missed windows in status, which then says which; the count is of all.

@@ -30,5 +30,9 @@ pub async fn reconcile(object: Arc<DeserializeGuard<Campaign>>, context: Arc<Con
     let applied = apply::run(&fetched, &validated, &plan, &context).await?;
     let wake = plan::wake(&plan, &applied, context.settings.longest_sleep, fetched.now);
     status::write(&fetched, &validated, &plan, &applied, &context).await?;
+    if !applied.missed.is_empty() {
+        // After the write, which makes it final: one that lost is planned anew.
+        events::windows_missed(&fetched, &applied.missed, &context).await;
+    }
     Ok(Action::requeue(wake))
 }

@@ -11,6 +11,7 @@ use super::reopen;
 use super::validate::{PreparedRule, Validated};
 use crate::api::ACCEPT_MISSING_ANNOTATION;
 use crate::api::campaign::{Campaign, CampaignStatus, OccurrenceStatus, Profile};
+use crate::issuing::selection::distinct;
 use crate::rules::budget::Allowance;
 use crate::rules::occurrence::{Occurrence, Timing, is_year, year_key};
 use crate::schedule::MonthDay;
@@ -55,7 +56,11 @@ pub struct Plan {
     pub missed: Vec<Missed>,
     /// Windows closed after this instant, up to which status has spoken of them.
     pub closed_after: Option<DateTime<Utc>>,
-    /// What is wrong with the annotation that opens windows once more.
+    /// Windows are to be opened once more.
+    pub reopening: bool,
+    /// Windows that the annotation names and that were opened once more already, or are open anyway.
+    pub reopened: Vec<String>,
+    /// What is wrong with that annotation.
     pub warnings: Vec<String>,
     /// It is too early for another pass: look again after this.
     pub later: Option<Duration>,
@@ -75,6 +80,9 @@ pub struct Issue {
     pub accepted_missing: i64,
     /// Its window has closed, and a person opened it once more.
     pub reopened: bool,
+    /// For those alone who have a code of the occurrence that this one goes on as, but of another window: a
+    /// second pass, under its own key.
+    pub own_key: bool,
 }
 
 /// Whom an occurrence is for.
@@ -83,6 +91,26 @@ pub enum Granting {
     Everybody(Occurrence),
     /// Everybody whose own anniversary of a year is now.
     Anniversary(i32),
+}
+
+impl Issue {
+    /// The key of what is open, whatever occurrence it goes on as.
+    #[must_use]
+    pub fn own_key(&self) -> String {
+        match &self.granting {
+            Granting::Everybody(open) => open.key.clone(),
+            Granting::Anniversary(year) => year_key(*year),
+        }
+    }
+
+    /// The same under its own key, for those who have a code of the occurrence that it goes on as, but of
+    /// another window.
+    #[must_use]
+    pub fn under_own_key(&self, occurrences: &[OccurrenceStatus]) -> Self {
+        let key = self.own_key();
+        let opened = occurrences.iter().find(|o| o.rule == self.rule.name && o.key == key).cloned();
+        Self { opened, own_key: true, ..self.clone() }
+    }
 }
 
 /// An occurrence to be counted.
@@ -99,8 +127,8 @@ pub struct Applied {
     pub outcome: PassOutcome,
     /// Windows that were missed.
     pub missed: Vec<Missed>,
-    /// All that a person opened once more was issued to.
-    pub reopened: bool,
+    /// What a person opened once more and was issued to.
+    pub reopened: Vec<String>,
     /// A pass was begun and ended early, since the Campaign changed: look again at once.
     pub again: bool,
 }
@@ -127,13 +155,18 @@ pub fn run(campaign: &Campaign, validated: &Validated, memory: &Memory, now: Dat
     }
     missed::look(&mut plan, campaign, validated, now);
     let reopened = reopen::issues(campaign, &status, validated, now);
-    let unopened = open.iter().any(|(rule, granting)| find_open(&status, &rule.name, granting).is_none());
+    let is_new = |(rule, granting): &(&PreparedRule, Granting)| find_open(&status, &rule.name, granting).is_none();
+    let unopened = !campaign.spec.suspend && open.iter().any(is_new);
     if !campaign.spec.suspend {
         if is_due(memory, &open, unopened, now) {
             plan.issue = open.into_iter().map(|(rule, granting)| issue(campaign, &status, rule, granting)).collect();
         }
-        plan.issue.extend(reopened.issues);
+        plan.reopening = !reopened.issues.is_empty();
+        if looks_again(memory, now) {
+            plan.issue.extend(reopened.issues);
+        }
         plan.warnings = reopened.warnings;
+        plan.reopened = reopened.done;
     }
     if memory.coupons_changed || memory.since_pass.is_none() {
         plan.count = countable(&status, &plan);
@@ -152,7 +185,7 @@ pub fn run(campaign: &Campaign, validated: &Validated, memory: &Memory, now: Dat
 /// The dates in an audience that a rule goes by; none for a rule that goes by none.
 fn dates(timing: &Timing, profiles: &[Profile]) -> BTreeSet<MonthDay> {
     let Some(calendar) = timing.anniversary() else { return BTreeSet::new() };
-    profiles.iter().filter_map(|p| calendar.month_day(|name| p.attributes.get(name).cloned()).ok()).collect()
+    distinct(profiles).filter_map(|p| calendar.month_day(|name| p.attributes.get(name).cloned()).ok()).collect()
 }
 
 /// What is open of a rule: one occurrence for everybody, or each year of which somebody's anniversary is
@@ -171,18 +204,22 @@ fn openings(rule: &PreparedRule, profiles: &[Profile], now: DateTime<Utc>) -> im
     everybody.into_iter().chain(years.into_iter().map(Granting::Anniversary))
 }
 
-/// A pass is due when none was made over this generation, when a boundary has passed or the audience is
-/// to be looked at again, when Coupons changed, and when a window opened.
+/// A pass is due when the audience is to be looked at again, when Coupons changed, and when a window opened.
 fn is_due(memory: &Memory, open: &[(&PreparedRule, Granting)], unopened: bool, now: DateTime<Utc>) -> bool {
+    !open.is_empty() && (unopened || looks_again(memory, now) || memory.coupons_changed)
+}
+
+/// True if no pass was made over this generation, or the last is so long ago that the audience is to be looked
+/// at again, or a boundary has passed since.
+fn looks_again(memory: &Memory, now: DateTime<Utc>) -> bool {
     let stale = memory.since_pass.is_none_or(|since| since >= memory.audience_poll);
-    let passed = memory.boundary.is_some_and(|boundary| boundary <= now);
-    !open.is_empty() && (unopened || stale || passed || memory.coupons_changed)
+    stale || memory.boundary.is_some_and(|boundary| boundary <= now)
 }
 
 fn issue(campaign: &Campaign, status: &CampaignStatus, rule: &PreparedRule, granting: Granting) -> Issue {
     let opened = find_open(status, &rule.name, &granting).cloned();
     let accepted_missing = opened.as_ref().map_or(0, |o| accepted_missing(campaign, &rule.name, &o.key));
-    Issue { rule: rule.clone(), granting, opened, accepted_missing, reopened: false }
+    Issue { rule: rule.clone(), granting, opened, accepted_missing, reopened: false, own_key: false }
 }
 
 /// The earliest occurrence of a rule, as status remembers it, that this one is or goes on: after an edit

@@ -13,6 +13,8 @@ use crate::rules::occurrence::Occurrence;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reopened {
     pub issues: Vec<Issue>,
+    /// What of it was carried out, or is open anyway.
+    pub done: Vec<String>,
     /// What of it cannot be done, in words.
     pub warnings: Vec<String>,
 }
@@ -23,15 +25,25 @@ pub fn annotation(campaign: &Campaign) -> Option<&str> {
     campaign.annotations().get(REOPEN_ANNOTATION).map(|text| text.trim()).filter(|text| !text.is_empty())
 }
 
-/// What is to be issued to once more. Nothing if the annotation was carried out already.
+/// `<rule>/<key>` of what is issued to.
+#[must_use]
+pub fn place(issue: &Issue) -> String {
+    format!("{}/{}", issue.rule.name, issue.own_key())
+}
+
+/// What is to be issued to once more, and what was already.
 pub fn issues(campaign: &Campaign, status: &CampaignStatus, validated: &Validated, now: DateTime<Utc>) -> Reopened {
     let mut reopened = Reopened::default();
     let Some(text) = annotation(campaign) else { return reopened };
-    let done = status.reopened.as_deref() == Some(text);
+    let before: Vec<&str> = status.reopened.as_deref().unwrap_or_default().split(' ').collect();
     for place in text.split([',', ' ']).filter(|place| !place.is_empty()) {
+        if before.contains(&place) {
+            reopened.done.push(place.to_owned());
+            continue;
+        }
         match one(place, campaign, status, validated, now) {
-            Ok(Some(issue)) if !done => reopened.issues.push(issue),
-            Ok(_) => {}
+            Ok(Some(issue)) => reopened.issues.push(issue),
+            Ok(None) => reopened.done.push(place.to_owned()),
             Err(why) => reopened.warnings.push(format!("annotation {REOPEN_ANNOTATION}: {place}: {why}")),
         }
     }
@@ -51,7 +63,7 @@ fn one(
     let Some(granting) = granting else { return Ok(None) };
     let opened = find_open(status, &rule.name, &granting).filter(|o| o.key == key).cloned();
     let accepted_missing = accepted_missing(campaign, &rule.name, key);
-    Ok(Some(Issue { rule: rule.clone(), granting, opened, accepted_missing, reopened: true }))
+    Ok(Some(Issue { rule: rule.clone(), granting, opened, accepted_missing, reopened: true, own_key: false }))
 }
 
 /// The closed window of a key; none if it is open.
@@ -77,5 +89,5 @@ fn closed(
         period: None,
         anniversary: false,
     });
-    rule.timing.closed(key, now).or(remembered).map(|found| Some(Granting::Everybody(found))).ok_or(UNKNOWN)
+    remembered.or_else(|| rule.timing.closed(key, now)).map(|found| Some(Granting::Everybody(found))).ok_or(UNKNOWN)
 }

@@ -8,7 +8,6 @@ use kube::{Api, ResourceExt};
 
 use super::fetch::Fetched;
 use super::plan::{Applied, PassOutcome, Plan, is_settled};
-use super::reopen;
 use super::validate::{Problem, Validated};
 use crate::api::campaign::{Campaign, CampaignSpec, CampaignStatus, OccurrenceStatus};
 use crate::api::conditions::{self, Fact, Verdict, reason};
@@ -85,7 +84,7 @@ fn status(fetched: &Fetched, validated: &Validated, plan: &Plan, applied: &Appli
     conditions::set_all(&mut status.conditions, &verdict.conditions(), generation, fetched.now);
     conditions::set_all(&mut status.conditions, &standing.facts(plan), generation, fetched.now);
     status.next_window_time = plan.next_window;
-    look_back(&mut status, campaign, plan, applied, fetched.now);
+    look_back(&mut status, plan, applied, fetched.now);
     (status.issued, status.delivered, status.failed) = (issued, delivered, sum(|o| o.failed));
     status.occurrences = occurrences;
     status
@@ -93,17 +92,17 @@ fn status(fetched: &Fetched, validated: &Validated, plan: &Plan, applied: &Appli
 
 /// What status says of windows that have closed: up to when they were looked at, and how many of them were
 /// missed. It is not written for the sake of that instant alone.
-fn look_back(status: &mut CampaignStatus, campaign: &Campaign, plan: &Plan, applied: &Applied, now: DateTime<Utc>) {
-    if plan.closed_after.is_some() || status.windows_checked_until.is_none() {
-        status.windows_checked_until = Some(now.trunc_subsecs(0));
+fn look_back(status: &mut CampaignStatus, plan: &Plan, applied: &Applied, now: DateTime<Utc>) {
+    let now = now.trunc_subsecs(0);
+    // A clock that ran ahead and was put right must not keep what closes until then from being looked at.
+    let ahead = status.windows_checked_until.is_none_or(|checked| checked > now);
+    if plan.closed_after.is_some() || ahead {
+        status.windows_checked_until = Some(now);
     }
     let missed = i64::try_from(applied.missed.len()).unwrap_or(i64::MAX);
     status.missed_windows = status.missed_windows.saturating_add(missed);
-    match reopen::annotation(campaign) {
-        None => status.reopened = None,
-        Some(text) if applied.reopened => status.reopened = Some(text.to_owned()),
-        Some(_) => {}
-    }
+    let reopened = applied.reopened.join(" ");
+    status.reopened = Some(reopened).filter(|places| !places.is_empty());
 }
 
 /// How the Coupons of all occurrences stand.
@@ -152,8 +151,8 @@ fn verdict(
         return Verdict::waiting(reason::WEBHOOK_NOT_READY, format!("{problem}. Coupons are issued and wait for it"));
     }
     let (reason, message) = match &outcome.exhausted {
-        Some(spent) if plan.window_open => (reason::EXHAUSTED, spent.clone()),
-        _ => progress(plan, standing),
+        Some(spent) => (reason::EXHAUSTED, spent.clone()),
+        None => progress(plan, standing),
     };
     let warnings = plan.warnings.iter().map(|warning| [". Warning: ", warning]).collect::<Vec<_>>().concat().concat();
     Verdict::ready(reason, message + &of_earlier(standing) + &of_repeated(spec) + &warnings)

@@ -58,6 +58,12 @@ impl Meter {
     }
 }
 
+/// Draws on the meter for making a value of so many parts. Whoever makes it cannot fail: the meter is asked
+/// afterwards.
+pub fn spend(steps: usize) {
+    LEFT.set(LEFT.get().saturating_sub(u64::try_from(steps).unwrap_or(u64::MAX)));
+}
+
 fn draw(steps: u64) -> Result<(), ExecutionError> {
     let left = LEFT.get().saturating_sub(steps);
     LEFT.set(left);

@@ -24,8 +24,8 @@ use regex::Regex;
 
 pub use bounds::Scope;
 pub use error::{EvaluationError, ExpressionError};
-pub use meter::HAS_PREFIX;
 use meter::Meter;
+pub use meter::{HAS_PREFIX, spend};
 
 /// The longest text of an expression, in bytes.
 pub const MOST_BYTES: usize = 4096;

@@ -141,6 +141,11 @@ fn a_closed_window_is_found_by_its_key() {
     ] {
         let found = timing(once_per, &twice).closed(key, now).unwrap_or_else(|| panic!("{key}"));
         assert_eq!(found.key, key);
+        let last = if once_per == "Campaign" { "2023-05-31T14:00:00Z" } else { found.key.as_str() };
+        assert!(
+            once_per != "Campaign" || found.window.start_time == last.parse().ok(),
+            "the last, not one of long ago"
+        );
     }
     let daily = timing("Window", &twice);
     for key in ["20230101T0930", "20230601T0900", "20240101T0900", "x", "", "2023-13", "20230230", "2023-W99", "ééé"]

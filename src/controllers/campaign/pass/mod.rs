@@ -18,13 +18,14 @@ use super::fetch::Fetched;
 use super::missed::{Missed, anniversaries_closed};
 use super::plan::{Granting, Issue, PassOutcome};
 use super::validate::PreparedRule;
-use crate::api::campaign::{Campaign, OccurrenceStatus, Shape};
+use crate::api::campaign::{Campaign, OccurrenceStatus, Profile, Shape, Window};
 use crate::api::conditions::reason;
 use crate::controllers::context::Context;
 use crate::controllers::error::{Error, bounded};
+use crate::issuing::draft::{self, Circumstances};
 use crate::issuing::ledger::{Entry, Ledger, Tally, missing};
 use crate::rules::budget::Allowance;
-use crate::rules::occurrence::year_key;
+use crate::rules::occurrence::{Occurrence, Timing, year_key};
 
 /// What a pass needs to know.
 pub struct Pass<'a> {
@@ -38,10 +39,16 @@ pub struct Done {
     pub occurrence: Option<OccurrenceStatus>,
     pub outcome: PassOutcome,
     pub again: bool,
+    /// Somebody is to get a code under the occurrence's own key.
+    pub left_behind: bool,
 }
 
 impl Pass<'_> {
     pub async fn run(&self, issue: &Issue) -> Result<Done, Error> {
+        if !issue.reopened && is_over(issue, self.context.clock.now()) {
+            // Earlier rules took their time, and the window closed meanwhile.
+            return Ok(Done { again: true, ..Done::default() });
+        }
         let profiles = &self.fetched.campaign.spec.audience.profiles;
         let candidates = select::candidates(profiles, issue, select::offer(self.fetched, &issue.rule));
         if candidates.is_empty() && issue.opened.is_none() && matches!(issue.granting, Granting::Anniversary(_)) {
@@ -102,6 +109,7 @@ impl Pass<'_> {
         // Evaluating conditions takes the thread for as long as they are allowed to.
         let eligible = tokio::task::block_in_place(|| self.eligible(issue, candidates, &books.ledger));
         let whole = eligible.whole;
+        done.left_behind = eligible.left_behind;
         match self.drafts(issue, &occurrence, eligible, &mut books.allowance).await? {
             Err(error) => {
                 done.outcome.stopped = Some((reason::KEYSPACE_TOO_SMALL, format!("rule {}: {error}", issue.rule.name)));
@@ -123,9 +131,8 @@ impl Pass<'_> {
                 }
             }
         }
-        if !done.again && done.outcome.stopped.is_none() {
-            (occurrence.audience_seen, occurrence.missed) = (true, false);
-        }
+        occurrence.audience_seen = !done.again && done.outcome.stopped.is_none();
+        occurrence.missed &= !occurrence.audience_seen;
         let tally = books.ledger.tally(&occurrence.key, self.campaign_uid());
         write_tally(&mut occurrence, tally);
         done.occurrence = Some(occurrence);
@@ -144,27 +151,62 @@ impl Pass<'_> {
             && self.context.with_campaign(&self.fetched.namespace, &self.fetched.name, same) == Some(true)
     }
 
-    /// The anniversaries of a rule that closed after an instant, of people who are eligible and have no code:
-    /// one for each year.
-    pub async fn missed_anniversaries(&self, rule: &PreparedRule, after: DateTime<Utc>) -> Result<Vec<Missed>, Error> {
-        let profiles = &self.fetched.campaign.spec.audience.profiles;
-        let closed = anniversaries_closed(&rule.timing, profiles, after, self.fetched.now);
-        let closed: Vec<_> = closed.collect();
+    /// The anniversaries of a rule that closed after an instant, of people who could have had a code and have
+    /// none: one for each year. Judged by the audience and the condition as they are now; with budgets, nobody
+    /// can know whether there was one left.
+    pub async fn missed_anniversaries(
+        &self,
+        (name, timing): (&str, &Timing),
+        rule: Option<&PreparedRule>,
+        after: DateTime<Utc>,
+    ) -> Result<Vec<Missed>, Error> {
+        let campaign = &self.fetched.campaign.spec;
+        let closed = anniversaries_closed(timing, &campaign.audience.profiles, after, self.fetched.now);
+        let closed: Vec<_> = closed.filter(|_| campaign.budgets.is_empty()).collect();
         if closed.is_empty() {
             return Ok(Vec::new());
         }
-        let books = self.books(&rule.name).await?;
-        let (holders, offer) = (books.ledger.holders(), select::offer(self.fetched, rule));
+        let books = self.books(name).await?;
+        let holders = books.ledger.holders();
         let mut missed: Vec<Missed> = Vec::new();
         for (profile, occurrence) in closed {
             let without = !holders.has_one(profile.integration_id.trim(), &occurrence);
             let known = missed.iter().any(|m| m.key == occurrence.key);
-            if without && !known && offer.check(profile, &Allowance::default()).is_ok() {
-                let (rule, key) = (rule.name.clone(), occurrence.key);
-                missed.push(Missed { rule, key, window: occurrence.window, partly: true });
+            if without && !known && rule.is_none_or(|rule| self.could_have_had_one(rule, profile, &occurrence)) {
+                missed.push(Missed {
+                    rule: name.to_owned(),
+                    key: occurrence.key,
+                    window: occurrence.window,
+                    partly: true,
+                });
             }
         }
         Ok(missed)
+    }
+
+    fn could_have_had_one(&self, rule: &PreparedRule, profile: &Profile, occurrence: &Occurrence) -> bool {
+        let circumstances = self.circumstances(&rule.name, &occurrence.key, occurrence.window, self.fetched.now);
+        select::offer(self.fetched, rule).check(profile, &Allowance::default()).is_ok()
+            && draft::coupon(&rule.effects, circumstances, profile, String::new()).is_ok()
+    }
+
+    /// What is the same for everybody of an occurrence.
+    fn circumstances<'c>(
+        &'c self,
+        rule: &'c str,
+        occurrence: &'c str,
+        window: Window,
+        now: DateTime<Utc>,
+    ) -> Circumstances<'c> {
+        Circumstances {
+            campaign: &self.fetched.name,
+            campaign_uid: self.campaign_uid(),
+            campaign_attributes: &self.fetched.campaign.spec.attributes,
+            rule,
+            occurrence,
+            window,
+            now,
+        }
     }
 }
 
@@ -174,7 +216,7 @@ impl Pass<'_> {
 fn occurrence(issue: &Issue, ledger: &Ledger, campaign_uid: &str) -> OccurrenceStatus {
     let (key, window, until) = match &issue.granting {
         Granting::Everybody(open) => {
-            let earliest = ledger.earliest_overlapping(open);
+            let earliest = ledger.earliest_overlapping(open).filter(|_| !issue.own_key);
             let (key, known) = earliest.unwrap_or((&open.key, open.window));
             (key.to_owned(), open.window.hull(known), open.grants_until())
         }
@@ -198,6 +240,13 @@ fn occurrence(issue: &Issue, ledger: &Ledger, campaign_uid: &str) -> OccurrenceS
             campaign_uid: campaign_uid.to_owned(),
             ..OccurrenceStatus::default()
         },
+    }
+}
+
+fn is_over(issue: &Issue, now: DateTime<Utc>) -> bool {
+    match &issue.granting {
+        Granting::Everybody(open) => open.window.end_time.is_some_and(|end| end <= now),
+        Granting::Anniversary(_) => false,
     }
 }
 

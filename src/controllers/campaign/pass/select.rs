@@ -1,6 +1,5 @@
 //! Who of the audience gets a Coupon, and what it holds.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use chrono::SubsecRound;
@@ -15,9 +14,9 @@ use crate::controllers::campaign::plan::{Granting, Issue};
 use crate::controllers::campaign::validate::PreparedRule;
 use crate::controllers::error::Error;
 use crate::issuing::codes::{CodeError, Lookup, TakenCodes};
-use crate::issuing::draft::{self, Circumstances};
-use crate::issuing::ledger::Ledger;
-use crate::issuing::selection::{Offer, Reasons, Refusal};
+use crate::issuing::draft;
+use crate::issuing::ledger::{Held, Ledger};
+use crate::issuing::selection::{Offer, Reasons, Refusal, distinct};
 use crate::rules::budget::{Allowance, Spent};
 use crate::rules::occurrence::Occurrence;
 
@@ -34,6 +33,8 @@ pub(super) struct Eligible<'a> {
     reasons: Reasons,
     /// False if the Campaign changed before everybody was looked at.
     pub whole: bool,
+    /// Somebody has a code of this key, but of a window that has nothing to do with the one that is open.
+    pub left_behind: bool,
 }
 
 /// The Coupons to be.
@@ -79,12 +80,6 @@ pub(super) fn candidates<'a>(profiles: &'a [Profile], issue: &Issue, offer: Offe
     candidates
 }
 
-/// Each id once: the first counts.
-fn distinct(profiles: &[Profile]) -> impl Iterator<Item = &Profile> {
-    let mut seen = HashSet::new();
-    profiles.iter().filter(move |p| seen.insert(p.integration_id.trim()))
-}
-
 impl Candidates<'_> {
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
@@ -108,13 +103,16 @@ impl Pass<'_> {
     /// Who of them is eligible and has no code.
     pub(super) fn eligible<'a>(&self, issue: &Issue, candidates: Candidates<'a>, ledger: &Ledger) -> Eligible<'a> {
         let (holders, offer) = (ledger.holders(), offer(self.fetched, &issue.rule));
-        let mut eligible = Eligible { wanted: Vec::new(), reasons: candidates.reasons, whole: true };
+        let mut eligible =
+            Eligible { wanted: Vec::new(), reasons: candidates.reasons, whole: true, left_behind: false };
         for (profile, occurrence) in candidates.open {
             if !self.goes_on() {
                 eligible.whole = false;
                 break;
             }
-            if holders.has_one(profile.integration_id.trim(), &occurrence) {
+            if let Some(held) = holders.held(profile.integration_id.trim(), &occurrence) {
+                // Of its own key there is one code, whatever window it was given in.
+                eligible.left_behind |= held == Held::KeyOnly && occurrence.key != issue.own_key();
                 continue;
             }
             match offer.check(profile, &Allowance::default()) {
@@ -153,18 +151,10 @@ impl Pass<'_> {
                 Ok(code) => code,
                 Err(error) => return Ok(Err(error)),
             };
-            let circumstances = Circumstances {
-                campaign: &self.fetched.name,
-                campaign_uid: self.campaign_uid(),
-                campaign_attributes: &self.fetched.campaign.spec.attributes,
-                rule: &issue.rule.name,
-                occurrence: &occurrence.key,
-                window: own.window,
-                now,
-            };
+            let circumstances = self.circumstances(&issue.rule.name, &occurrence.key, own.window, now);
             match draft::coupon(&issue.rule.effects, circumstances, profile, code) {
                 Ok(spec) => {
-                    allowance.note(now);
+                    allowance.take();
                     drafts.specs.push(spec);
                 }
                 Err(error) => drafts.reasons.note(&error.into()),

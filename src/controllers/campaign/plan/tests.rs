@@ -188,6 +188,10 @@ fn a_window_that_closed_unseen_is_missed_and_one_that_was_seen_is_not() {
     let mut counted = first_of_january(false);
     counted["missed"] = true.into();
     assert_eq!(missed(&checked(&[counted]), after), (true, vec![]), "it is counted once");
+    let mut earlier = first_of_january(true);
+    (earlier["key"], earlier["window"]) =
+        ("20230101".into(), json!({ "startTime": "2022-12-01T00:00:00Z", "endTime": "2022-12-02T00:00:00Z" }));
+    assert_eq!(missed(&checked(&[earlier]), after).1.len(), 1, "another window of the same key was seen");
     let mut suspended = checked(&[]);
     suspended["/spec/suspend"] = true.into();
     assert_eq!(missed(&suspended, after).1.len(), 1);
@@ -208,6 +212,16 @@ fn an_edit_owes_nothing_of_the_time_before_it_but_what_was_announced() {
     assert_eq!(edited("2023-01-01T00:00:00Z"), (true, 1));
 }
 
+/// What was open and unseen when status was written, and has no window any more.
+#[test]
+fn an_occurrence_that_an_edit_cut_off_unseen_is_missed() {
+    let mut changes = checked(&[first_of_january(false)]);
+    changes["/metadata/generation"] = 2.into();
+    changes["/spec/rules/0/schedules"] = json!([{ "onDates": ["2023-06-01"] }]);
+    let plan = planned(&changes, &memory(None, false), "2023-01-05T00:00:00Z");
+    assert_eq!(plan.missed.iter().map(|m| m.key.as_str()).collect::<Vec<_>>(), ["20230101"]);
+}
+
 #[test]
 fn a_closed_window_is_issued_to_once_more_when_a_person_says_so() {
     let after = "2023-01-05T00:00:00Z";
@@ -218,8 +232,12 @@ fn a_closed_window_is_issued_to_once_more_when_a_person_says_so() {
     let plan = asked("r/20230101", json!({}), after);
     assert!(plan.issue[0].reopened && plan.warnings.is_empty() && !plan.window_open);
     assert_eq!(everybody(&plan.issue[0]).key, "20230101");
-    assert!(asked("r/20230101", json!({ "reopened": "r/20230101" }), after).issue.is_empty(), "it was carried out");
-    assert_eq!(asked("r/20230101", json!({}), DAY).issue.len(), 1, "while it is open, that is all");
+    let done = asked("r/20230101", json!({ "reopened": "r/20230101" }), after);
+    assert!(done.issue.is_empty() && done.reopened == ["r/20230101"], "it was carried out");
+    let open = asked("r/20230101", json!({}), DAY);
+    assert!(open.issue.len() == 1 && !open.issue[0].reopened && open.reopened == ["r/20230101"], "it is open anyway");
+    let both = asked("r/20230101, other/20230101", json!({}), after);
+    assert!(both.issue.len() == 1 && both.warnings.len() == 1 && both.reopened.is_empty(), "each for itself");
     for (text, words) in [
         ("r/20230102", "r/20230102: no window that has closed has this key"),
         ("r/20230301", "no window that has closed"),
