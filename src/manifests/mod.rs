@@ -136,7 +136,9 @@ impl Manifests {
         self.seen = true;
         let wrong = schema::check(&kind, &document);
         let said = !wrong.is_empty();
-        wrong.into_iter().for_each(|what| self.error(file, &object, what));
+        for what in wrong {
+            self.error(file, &object, what);
+        }
         match kind.as_str() {
             "Webhook" => {
                 let read = self.typed(file, &object, document, said);
