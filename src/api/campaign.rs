@@ -356,7 +356,7 @@ pub struct CampaignStatus {
     /// Windows that closed before everybody in the audience had been seen, since the operator did not run or the Campaign was suspended. They are not made up for: annotation coupon-operator.dev/reopen opens one once more.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missed_windows: i64,
-    /// The annotation coupon-operator.dev/reopen that was last carried out.
+    /// Of the annotation coupon-operator.dev/reopen, what was carried out: `<rule>/<key>`, separated by spaces. What is removed from the annotation and written again is carried out again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reopened: Option<String>,
     /// Codes issued, over the occurrences listed here.

@@ -72,10 +72,12 @@ async fn passes(fetched: &Fetched, plan: &Plan, context: &Arc<Context>, applied:
     let pass = pass::Pass { fetched, context };
     let mut outcome = PassOutcome::default();
     for issue in &plan.issue {
-        let done = passed(&pass, issue, applied).await?;
+        let mut done = passed(&pass, issue, applied).await?;
         if done.left_behind {
-            let own = issue.under_own_key(&applied.occurrences);
-            passed(&pass, &own, applied).await?;
+            let own = passed(&pass, &issue.under_own_key(&applied.occurrences), applied).await?;
+            done.again |= own.again;
+            done.outcome.stopped = done.outcome.stopped.or(own.outcome.stopped);
+            done.outcome.exhausted = done.outcome.exhausted.or(own.outcome.exhausted);
         }
         if issue.reopened && !done.again && done.outcome == PassOutcome::default() {
             applied.reopened.push(reopen::place(issue));

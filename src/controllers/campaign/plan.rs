@@ -165,9 +165,8 @@ pub fn run(campaign: &Campaign, validated: &Validated, memory: &Memory, now: Dat
         if looks_again(memory, now) {
             plan.issue.extend(reopened.issues);
         }
-        plan.warnings = reopened.warnings;
-        plan.reopened = reopened.done;
     }
+    (plan.warnings, plan.reopened) = (reopened.warnings, reopened.done);
     if memory.coupons_changed || memory.since_pass.is_none() {
         plan.count = countable(&status, &plan);
     }

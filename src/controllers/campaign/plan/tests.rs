@@ -234,6 +234,9 @@ fn a_closed_window_is_issued_to_once_more_when_a_person_says_so() {
     assert_eq!(everybody(&plan.issue[0]).key, "20230101");
     let done = asked("r/20230101", json!({ "reopened": "r/20230101" }), after);
     assert!(done.issue.is_empty() && done.reopened == ["r/20230101"], "it was carried out");
+    let mut suspended = json!({ "/metadata/annotations": { crate::api::REOPEN_ANNOTATION: "r/20230101" }, "/status": { "reopened": "r/20230101" } });
+    suspended["/spec/suspend"] = true.into();
+    assert_eq!(planned(&suspended, &memory(None, false), after).reopened, ["r/20230101"], "it is not forgotten");
     let open = asked("r/20230101", json!({}), DAY);
     assert!(open.issue.len() == 1 && !open.issue[0].reopened && open.reopened == ["r/20230101"], "it is open anyway");
     let both = asked("r/20230101, other/20230101", json!({}), after);
