@@ -227,6 +227,7 @@ impl Controllers {
             .run(webhook_reconcile, error_policy, context.clone());
         let campaigns = watch_related(self.campaigns, scope, context)
             .reconcile_all_on(changes(namespaces.clone()))
+            .reconcile_all_on(once_ready(context.stores.webhooks.clone()))
             .run(campaign_reconcile, error_policy, context.clone());
         let coupons = self
             .coupons
@@ -265,6 +266,15 @@ fn watch_related(
         unsettled,
         of_coupon,
     )
+}
+
+/// Campaigns that were looked at before the cache of Webhooks was filled found none, and nothing else would wake
+/// them soon: of a Webhook that needs no write there is no further event.
+fn once_ready(webhooks: Store<Guarded<Webhook>>) -> impl futures::Stream<Item = ()> + Send {
+    stream::once(async move {
+        // It fails only when the controllers end.
+        let _ = webhooks.wait_until_ready().await;
+    })
 }
 
 fn changes(receiver: watch::Receiver<u64>) -> impl futures::Stream<Item = ()> + Send {
