@@ -61,6 +61,9 @@ impl DaySet {
 
     /// Every day of a week that is listed, with Monday as 0.
     pub fn of_weekdays(listed: &[i64]) -> Self {
+        if (0..7).all(|weekday| listed.contains(&weekday)) {
+            return Self::all();
+        }
         let first = i64::from(FIRST.weekday().num_days_from_monday());
         let offsets = listed.iter().map(|weekday| weekday.saturating_sub(first).rem_euclid(7));
         Self::of(offsets.flat_map(|offset| (offset..DAYS).step_by(7)))

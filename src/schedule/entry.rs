@@ -34,6 +34,7 @@ pub(super) struct Fields {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry {
     fields: Fields,
+    /// What has ticks comes last.
     except: Vec<Fields>,
     pub anniversary: Option<AnniversaryOf>,
 }
@@ -55,11 +56,11 @@ impl Entry {
         if let Some(i) = schedule.except.iter().position(|except| *except == ScheduleFields::default()) {
             return Err(ScheduleError::Combination { field: format!("{field}.except[{i}]"), why: EMPTY });
         }
-        let entry = Self {
-            fields: Fields::parse(zone, &schedule.fields, field)?,
-            except: except.collect::<Result<_, _>>()?,
-            anniversary: schedule.anniversary_of.clone(),
-        };
+        let mut except = except.collect::<Result<Vec<_>, _>>()?;
+        // Those without ticks come first, since they are few and may take away many ticks.
+        except.sort_by_cached_key(|except| (!except.ticks.is_empty(), except.density()));
+        let fields = Fields::parse(zone, &schedule.fields, field)?;
+        let entry = Self { fields, except, anniversary: schedule.anniversary_of.clone() };
         Ok(entry.simplified().with_near_ticks(zone))
     }
 
@@ -145,17 +146,15 @@ impl Entry {
         self.narrowed(zone, union(on_days.collect()), fuel)
     }
 
-    /// What ticks and exceptions leave. Exceptions without ticks come first, since they are few and may
-    /// take away many ticks.
+    /// What ticks and exceptions leave.
     fn narrowed(&self, zone: Tz, held: Vec<Stretch>, fuel: &Fuel) -> Vec<Stretch> {
-        let (mut dense, sparse): (Vec<&Fields>, Vec<&Fields>) = self.except.iter().partition(|e| !e.ticks.is_empty());
-        dense.sort_by_key(|except| except.density());
+        let (sparse, dense) = self.except.split_at(self.except.partition_point(|e| e.ticks.is_empty()));
         let without = |held: Vec<Stretch>, except: &Fields| {
-            let taken = held.iter().take_while(|_| fuel.spend()).flat_map(|s| except.stretches(zone, *s, fuel));
+            let taken = runs(&held).take_while(|_| fuel.spend()).flat_map(|run| except.stretches(zone, run, fuel));
             minus(&held, &taken.collect::<Vec<_>>())
         };
-        let held = sparse.into_iter().fold(held, without);
-        dense.into_iter().fold(self.fields.within_ticks(zone, held, fuel), without)
+        let held = sparse.iter().fold(held, without);
+        dense.iter().fold(self.fields.within_ticks(zone, held, fuel), without)
     }
 }
 
@@ -233,6 +232,14 @@ impl Fields {
         let stretch = Stretch::between(at(from), at(to));
         (exists && stretch.start < stretch.end).then_some(stretch)
     }
+}
+
+/// Stretches that lie near each other as one: what is taken from many is looked up once.
+fn runs(stretches: &[Stretch]) -> impl Iterator<Item = Stretch> {
+    const NEAR_SECONDS: i64 = 600;
+    let near = |a: &Stretch, b: &Stretch| b.start.saturating_sub(a.end) <= NEAR_SECONDS;
+    let hull = |run: &[Stretch]| Some(Stretch::between(run.first()?.start, run.last()?.end));
+    stretches.chunk_by(near).filter_map(hull)
 }
 
 /// A pattern's stretches as instants, within a range.

@@ -49,6 +49,34 @@ pub(super) fn unix(zone: Tz, local: i64) -> i64 {
     local.and_then(|local| instant(zone, local)).map_or(as_if_utc, |time| time.timestamp())
 }
 
+/// A local day whose times are made instants one after another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LocalDay {
+    pub number: Day,
+    zone: Tz,
+    midnight: i64,
+    /// No change of the clock falls on it: it lasts 24 hours, and no zone of the IANA database changes
+    /// there and back within one day (looked at each half hour, 1968 to 2045).
+    even: bool,
+}
+
+impl LocalDay {
+    pub fn of(zone: Tz, number: Day) -> Self {
+        let start = number.saturating_mul(SECONDS_PER_DAY);
+        let midnight = unix(zone, start);
+        let next = unix(zone, start.saturating_add(SECONDS_PER_DAY));
+        Self { number, zone, midnight, even: next.saturating_sub(midnight) == SECONDS_PER_DAY }
+    }
+
+    /// A time of the day, in seconds, as an instant in Unix seconds.
+    pub fn instant(&self, time: i64) -> i64 {
+        let local = || self.number.saturating_mul(SECONDS_PER_DAY).saturating_add(time);
+        if self.even { self.midnight.saturating_add(time) } else { unix(self.zone, local()) }
+    }
+}
+
+const SECONDS_PER_DAY: i64 = 86_400;
+
 /// The day that an instant belongs to, or one next to it.
 pub(super) fn about(unix: i64) -> Day {
     let midnight = days::date(0).and_time(NaiveTime::MIN).and_utc().timestamp();

@@ -159,7 +159,7 @@ fn together(entries: Vec<Entry>) -> Vec<Entry> {
     let plain = entries.iter().filter_map(Entry::plain).cloned().reduce(|all, pattern| all.or(&pattern));
     let mut others: Vec<Entry> = entries.into_iter().filter(|e| e.plain().is_none()).collect();
     others.extend(plain.map(Entry::of));
-    others.sort_by_key(Entry::density);
+    others.sort_by_cached_key(Entry::density);
     others
 }
 

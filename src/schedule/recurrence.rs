@@ -292,6 +292,10 @@ impl Rule {
     fn days(&self, start: NaiveDate) -> DaySet {
         let mut found = DaySet::none();
         let Some(first) = days::number(start) else { return found };
+        if self.is_plain_daily() {
+            let step = usize::try_from(self.interval).unwrap_or(usize::MAX);
+            return DaySet::of((first..days::DAYS).step_by(step));
+        }
         let origin = self.period(first, start);
         let mut period: Vec<Day> = Vec::new();
         let mut current = origin;
@@ -310,6 +314,12 @@ impl Rule {
         }
         self.positioned(&period).for_each(|day| found.insert(day));
         found
+    }
+
+    /// Every day, or every so many days, and nothing else: the commonest rule, and the one with most days.
+    fn is_plain_daily(&self) -> bool {
+        let plain = [&self.months, &self.week_numbers, &self.year_days, &self.month_days, &self.positions];
+        self.frequency == Frequency::Daily && self.weekdays.is_empty() && plain.iter().all(|list| list.is_empty())
     }
 
     /// The number of the day, week, month or year that a day is in.
@@ -340,13 +350,15 @@ impl Rule {
     }
 
     fn matches(&self, date: NaiveDate) -> bool {
-        let listed = |list: &[i64], from_start: i64, length: i64| {
-            list.is_empty()
-                || list.iter().any(|n| *n == from_start || *n == from_start.saturating_sub(length).saturating_sub(1))
+        // Lengths are worked out only where something is listed: this is asked for each day of 230 years.
+        let listed = |list: &[i64], from_start: u32, length: fn(NaiveDate) -> i64| {
+            let from_start = i64::from(from_start);
+            let is = |n: &i64| *n == from_start || n.saturating_add(length(date)).saturating_add(1) == from_start;
+            list.is_empty() || list.iter().any(is)
         };
-        listed(&self.months, date.month().into(), 12)
-            && listed(&self.month_days, date.day().into(), days_in_month(date))
-            && listed(&self.year_days, date.ordinal().into(), days_in_year(date.year()))
+        listed(&self.months, date.month(), |_| 12)
+            && listed(&self.month_days, date.day(), days_in_month)
+            && listed(&self.year_days, date.ordinal(), |date| days_in_year(date.year()))
             && (self.week_numbers.is_empty() || self.in_listed_week(date))
             && (self.weekdays.is_empty() || self.weekdays.iter().any(|weekday| self.is_weekday(*weekday, date)))
     }

@@ -18,7 +18,7 @@ const FIRST_STEP: i64 = 3600;
 /// A search that has looked at so many stretches and found no window ends: it would take long, and
 /// whoever asks can ask again later. A window that is put together from more has no start or end, as
 /// far as anybody looks: it goes on for years.
-const MOST_STRETCHES: usize = 50_000;
+const MOST_STRETCHES: usize = 30_000;
 
 /// A range with more stretches than this is halved: only the first of them may be asked for.
 const MOST_IN_RANGE: usize = 500;

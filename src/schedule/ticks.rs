@@ -4,7 +4,7 @@
 use chrono_tz::Tz;
 
 use super::days::{self, Day, DaySet};
-use super::local;
+use super::local::{self, LocalDay};
 use super::pattern::Pattern;
 use super::stretch::{Fuel, Stretch, Unix};
 
@@ -93,8 +93,7 @@ impl Ticks {
     /// The windows after ticks within a range, as far as the fuel goes: each ends with the next tick at
     /// the latest, so none overlap.
     pub fn windows(&self, zone: Tz, range: Stretch, fuel: &Fuel) -> Vec<Stretch> {
-        let ticks = self.local_from_tick_before(zone, range.start);
-        let mut instants = ticks.map(|tick| local::unix(zone, tick)).peekable();
+        let mut instants = self.instants_from_tick_before(zone, range.start).peekable();
         let mut windows = Vec::new();
         while let Some(start) = instants.next() {
             if start >= range.end || !fuel.spend() {
@@ -109,19 +108,24 @@ impl Ticks {
         windows
     }
 
-    /// The ticks in local seconds, from the last one up to an instant on: only its window can still be
-    /// open.
-    fn local_from_tick_before(&self, zone: Tz, instant: Unix) -> impl Iterator<Item = i64> + '_ {
+    /// The instants of the ticks from the last one up to an instant on: only its window can still be open.
+    fn instants_from_tick_before(&self, zone: Tz, instant: Unix) -> impl Iterator<Item = Unix> + '_ {
         // Two days: a zone may be a day away from UTC, and may have left one out.
         let about = local::about(instant).saturating_add(2).min(days::DAYS);
-        let is_before = move |day: Day, time: i64| local::unix(zone, at(day, time)) <= instant;
-        let first_is_before = |day: &Day| self.times.first().is_some_and(|time| is_before(*day, *time));
+        let first_is_before = |day: &LocalDay| self.times.first().is_some_and(|time| day.instant(*time) <= instant);
         let earlier = |day: &Day| self.days.last_in(day.checked_sub(1)?);
-        let day = std::iter::successors(self.days.last_in(about), earlier).find(first_is_before);
-        let day = day.or(self.days.next_in(0)).unwrap_or_default();
-        let before = self.times.partition_point(|time| is_before(day, *time)).saturating_sub(1);
-        let from = at(day, self.times.get(before).copied().unwrap_or_default());
-        self.local_from(day).skip_while(move |tick| *tick < from)
+        let known = std::iter::successors(self.days.last_in(about), earlier).map(|day| LocalDay::of(zone, day));
+        let first = self.days.next_in(0).unwrap_or_default();
+        let day = known.into_iter().find(first_is_before).unwrap_or_else(|| LocalDay::of(zone, first));
+        let skipped = self.times.partition_point(|time| day.instant(*time) <= instant).saturating_sub(1);
+        let next = move |day: &LocalDay| Some(LocalDay::of(zone, self.days.next_in(day.number.saturating_add(1))?));
+        let all =
+            std::iter::successors(Some(day), next).flat_map(|day| self.times.iter().map(move |time| (day, *time)));
+        let local = |(day, time): &(LocalDay, i64)| at(day.number, *time);
+        all.skip(skipped)
+            .skip_while(move |tick| local(tick) < self.first)
+            .take_while(move |tick| local(tick) <= self.last)
+            .map(|(day, time)| day.instant(time))
     }
 }
 

@@ -106,6 +106,34 @@ fn the_largest_and_densest_rules_are_bounded_too() {
     }
 }
 
+/// A rule that ticks each minute and takes all of it away again, in a different way in each entry.
+fn masked(i: usize) -> Value {
+    let except = |n: usize| json!({ "cron": format!("{}/{n} * * * *", i % n), "windowSeconds": 60 * n });
+    let windows = json!({ "cron": "* * * * *", "windowSeconds": 60 });
+    json!({ "cron": "* * * * *", "windowSeconds": 60 + i, "except": [except(2), except(3), except(4), except(5), except(6), except(10), except(12), windows] })
+}
+
+/// Too dense to look through all its years: no proof that it never opens, and yet an answer at once.
+#[test]
+fn each_question_to_a_dense_rule_that_never_opens_is_answered_at_once() {
+    let alike = json!({ "cron": "* * * * *", "windowSeconds": 60, "except": vec![json!({ "cron": "* * * * *", "windowSeconds": 60 }); 8] });
+    for schedules in [vec![alike; 16], (0..16).map(masked).collect()] {
+        let schedules = Value::from(schedules);
+        for zone in ["Europe/Berlin", "Pacific/Apia", "Africa/Casablanca"] {
+            let calendar = of(zone, &schedules).unwrap();
+            let questions: [(&str, &dyn Fn()); 3] = [
+                ("open", &|| assert_eq!(calendar.open_at(now()), None)),
+                ("next opening", &|| assert_eq!(calendar.next_opening(now()), None)),
+                ("next boundary", &|| assert!(calendar.next_boundary(now()).is_some_and(|at| at > now()))),
+            ];
+            for (name, question) in questions {
+                let took = takes(question);
+                assert!(took < SOON, "{took:?}: {name}, {zone}");
+            }
+        }
+    }
+}
+
 /// Text that is nearly right, more often than not.
 fn text(pieces: &'static [&'static str]) -> impl Strategy<Value = String> {
     let piece = prop_oneof![8 => prop::sample::select(pieces).prop_map(str::to_owned), 1 => any::<char>().prop_map(String::from), 1 => any::<i64>().prop_map(|n| n.to_string())];
