@@ -18,6 +18,7 @@ pub mod delivery;
 pub mod issuing;
 pub mod manifests;
 pub mod preview;
+pub mod records;
 pub mod rules;
 pub mod schedule;
 pub mod template;

@@ -413,6 +413,9 @@ pub struct OccurrenceStatus {
     /// How records are written down, fixed when the occurrence was opened.
     #[serde(default)]
     pub shape: Shape,
+    /// How many records a Coupon of the shape Batch holds at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_size: Option<i32>,
     /// The uid of the Campaign that opened it.
     #[serde(default)]
     pub campaign_uid: String,
@@ -465,4 +468,6 @@ pub enum Shape {
     /// One Coupon for each recipient.
     #[default]
     Single,
+    /// Coupons of many recipients.
+    Batch,
 }

@@ -15,6 +15,9 @@ pub const SETTLED: &str = "Settled";
 /// All records were accepted by their endpoints.
 pub const DELIVERED: &str = "Delivered";
 
+/// A Coupon: what a person decided by annotation was done.
+pub const RESOLVED: &str = "Resolved";
+
 /// Reasons, each a constant, so that scripts may rely on them.
 pub mod reason {
     pub const ACCEPTED: &str = "Accepted";
@@ -55,6 +58,9 @@ pub mod reason {
     pub const EXPIRED: &str = "Expired";
     pub const UNKNOWN_OUTCOME: &str = "UnknownOutcome";
     pub const RESTORED: &str = "Restored";
+    pub const ABANDONED: &str = "Abandoned";
+    pub const AS_ANNOTATED: &str = "AsAnnotated";
+    pub const CAMPAIGN_GONE: &str = "CampaignGone";
     pub const PARAMETERS_MISSING: &str = "ParametersMissing";
 }
 

@@ -10,8 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::campaign::{LocalReference, Window};
+use crate::records::RowSet;
 
-/// A code that a recipient got, with the deliveries that tell of it. Its spec never changes.
+/// A code that a recipient got, or many, with the deliveries that tell of it. Its spec never changes.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "coupon-operator.dev",
@@ -22,7 +23,7 @@ use super::campaign::{LocalReference, Window};
     category = "coupon-operator",
     namespaced,
     status = "CouponStatus",
-    doc = "A code that a recipient got, with the deliveries that tell of it. Its spec never changes.",
+    doc = "A code that a recipient got, or many, with the deliveries that tell of it. Its spec never changes.",
     derive = "PartialEq",
     selectable = ".spec.campaign",
     selectable = ".spec.rule",
@@ -47,6 +48,12 @@ use super::campaign::{LocalReference, Window};
 #[x_kube(
     validation = Rule::new("self == oldSelf")
         .message("a Coupon's spec never changes, since its code may have been sent: create another Coupon instead"),
+    validation = Rule::new("has(self.recipient) != has(self.rows)")
+        .message("a Coupon holds either one record (recipient and code) or several (columns and rows)"),
+    validation = Rule::new("has(self.recipient) == has(self.code) && has(self.rows) == has(self.columns) && (has(self.rows) || !has(self.chunk))")
+        .message("recipient and code belong together, and so do columns and rows"),
+    validation = Rule::new("!has(self.columns) || ('recipient' in self.columns && 'code' in self.columns && self.deliveries.all(d, !has(d.parameters)))")
+        .message("columns name recipient, code and <delivery>/<parameter>: the values of parameters stand in rows, not in deliveries"),
     validation = Rule::new("has(self.campaign) == has(self.issuedAt) && has(self.campaign) == has(self.rule) && has(self.campaign) == has(self.occurrence) && (has(self.campaign) || !has(self.campaignUid))")
         .message("campaign, campaignUid, rule, occurrence and issuedAt belong together and are the operator's: leave them all out of a Coupon written by hand")
 )]
@@ -73,12 +80,26 @@ pub struct CouponSpec {
     /// When the code was drawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_at: Option<DateTime<Utc>>,
-    /// Who it is for.
+    /// Who it is for, if it holds one record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
-    pub recipient: String,
-    /// The code.
+    pub recipient: Option<String>,
+    /// The code, if it holds one record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
-    pub code: String,
+    pub code: Option<String>,
+    /// Its number among the Coupons of its occurrence, from 1, if it holds several records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub chunk: Option<i32>,
+    /// What the cells of each row are: `recipient`, `code`, `<delivery>/<parameter>`, `attribute:<name>`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 2, max = 512), inner(length(min = 1, max = 512)))]
+    pub columns: Vec<String>,
+    /// Records, numbered from 1, each a line of comma-separated values as in RFC 4180: text for a String or a Time, else JSON.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 1000), inner(length(min = 1, max = 65536)))]
+    pub rows: Vec<String>,
     /// How often the code may be redeemed; 0 is without limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 999_999))]
@@ -130,6 +151,9 @@ pub struct CouponStatus {
     /// Records accepted of all, for example 1/1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
+    /// The annotation coupon-operator.dev/resolve that was acted on last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<String>,
     /// What came of each delivery.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -143,6 +167,7 @@ impl Default for CouponStatus {
             conditions: Vec::new(),
             state: CouponState::default(),
             summary: None,
+            resolved: None,
             deliveries: Vec::new(),
         }
     }
@@ -189,11 +214,15 @@ impl CouponState {
         !matches!(self, Self::Pending | Self::Sending)
     }
 
+    /// Selects the Coupons that came to another end than they should: a person may decide on them.
+    pub const TROUBLED_SELECTOR: &'static str = "status.state!=Delivered,status.state!=Pending,status.state!=Sending";
+
     /// Selects the Coupons that are not settled.
     pub const UNSETTLED_SELECTOR: &'static str = "status.state!=Delivered,status.state!=PartiallyFailed,status.state!=Failed,status.state!=Held,status.state!=Expired";
 }
 
-/// What came of one delivery.
+/// What came of one delivery. Each row that it is for is in one of these sets, or has not been sent yet, or is
+/// on its way.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryStatus {
@@ -205,6 +234,37 @@ pub struct DeliveryStatus {
     /// How many requests were begun.
     #[serde(default)]
     pub attempts: i32,
+    /// Rows that were accepted, such as `1-17,19`. A Coupon with one record has row 1.
+    #[serde(default, skip_serializing_if = "RowSet::is_empty")]
+    pub accepted: RowSet,
+    /// Rows that were refused for good, or could not be sent.
+    #[serde(default, skip_serializing_if = "RowSet::is_empty")]
+    pub failed: RowSet,
+    /// Rows whose time passed before they were accepted.
+    #[serde(default, skip_serializing_if = "RowSet::is_empty")]
+    pub expired: RowSet,
+    /// Rows that were surely not applied and are sent again.
+    #[serde(default, skip_serializing_if = "RowSet::is_empty")]
+    pub retrying: RowSet,
+    /// Rows that wait for a person, since nobody can know whether they were applied.
+    #[serde(default, skip_serializing_if = "RowSet::is_empty")]
+    pub held: RowSet,
+    /// Rows with a request of which nobody can know whether it was applied, whatever came of them later: those that were accepted by another request may have been delivered twice.
+    #[serde(default, skip_serializing_if = "RowSet::is_empty")]
+    pub unknown: RowSet,
+    /// Rows that a person said to send again, whatever onUnknown says.
+    #[serde(default, skip_serializing_if = "RowSet::is_empty")]
+    pub approved: RowSet,
+    /// The first failures, in full.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub failures: Vec<RecordFailure>,
+    /// Requests in a row by which no row came to its end: the next waits longer.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fruitless: i32,
+    /// The most rows of a request, after the endpoint refused larger ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rows: Option<i32>,
     /// When it is tried again, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<DateTime<Utc>>,
@@ -213,12 +273,39 @@ pub struct DeliveryStatus {
     pub last_attempt: Option<Attempt>,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's skip_serializing_if passes a reference
+fn is_zero(n: &i32) -> bool {
+    *n == 0
+}
+
+/// A record that was not delivered.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordFailure {
+    /// Its row.
+    pub row: i32,
+    /// Who it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<String>,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
 /// One request: written before it is sent, and again when its answer is known.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
     /// Its number, from 1.
     pub number: i32,
+    /// The rows that it carries.
+    #[serde(default)]
+    pub rows: RowSet,
+    /// The rows that became unknown by it.
+    #[serde(default, skip_serializing_if = "RowSet::is_empty")]
+    pub unknown: RowSet,
     /// When it was begun.
     pub start_time: DateTime<Utc>,
     /// When its outcome was known.
@@ -245,12 +332,14 @@ pub struct Attempt {
 /// What came of a request.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptOutcome {
-    /// The endpoint took the record.
+    /// The endpoint took all records.
     Accepted,
-    /// The endpoint refused the record for good.
+    /// The endpoint took some records, and refused others.
+    PartlyAccepted,
+    /// The endpoint refused all records for good.
     Rejected,
-    /// The record was surely not applied, and may be sent again.
+    /// The records were surely not applied, and may be sent again.
     NotApplied,
-    /// Nobody can know whether the record was applied.
+    /// Nobody can know whether the records were applied.
     Unknown,
 }

@@ -25,6 +25,10 @@ pub const ACCEPT_MISSING_ANNOTATION: &str = "coupon-operator.dev/accept-missing"
 /// closed are opened once more, under their own keys, for whoever has no code of them.
 pub const REOPEN_ANNOTATION: &str = "coupon-operator.dev/reopen";
 
+/// Annotation on a Coupon, `<delivery>:Retry@<attempt>`, `…:Delivered@…` or `…:Abandon@…`, several separated
+/// by commas or spaces: what a person decides of rows that are held or failed, once for that attempt.
+pub const RESOLVE_ANNOTATION: &str = "coupon-operator.dev/resolve";
+
 /// The status of a kind before a controller has seen the object: kstatus then reads "in progress",
 /// since -1 is nobody's generation.
 pub(crate) const fn unseen_generation() -> i64 {

@@ -31,7 +31,9 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("self.responseFormat != 'CleverTap' || (self.method == 'POST' && has(self.payload))")
         .message("responseFormat CleverTap needs method POST and a payload: CleverTap's Upload Events API takes POST with {\"d\": […]}"),
     validation = Rule::new("self.method != 'GET' || !has(self.payload)")
-        .message("a GET request carries no payload: remove payload, or set method to POST")
+        .message("a GET request carries no payload: remove payload, or set method to POST"),
+    validation = Rule::new("!has(self.batch) || has(self.payload)")
+        .message("batch merges records into one payload: write a payload, or remove batch")
 )]
 pub struct WebhookSpec {
     /// A name for people.
@@ -74,6 +76,10 @@ pub struct WebhookSpec {
     #[serde(default)]
     pub response_format: ResponseFormat,
 
+    /// Merges records into one request. Without it each request carries one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
+
     /// How many requests of this Webhook may be in flight at once. CleverTap allows 15 for an account.
     #[serde(default = "default_in_flight")]
     #[schemars(range(min = 1, max = 100))]
@@ -103,6 +109,37 @@ fn default_in_flight() -> i32 {
 
 fn default_deadline() -> i64 {
     86_400
+}
+
+/// How records are merged into one request.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.maxSize == 1 || has(self.recordsAt)")
+        .message("a batch needs recordsAt, a JSON pointer to the payload's array of records (for CleverTap: /d)")
+)]
+pub struct Batch {
+    /// The most records of a request. CleverTap takes 1000.
+    #[serde(default = "default_batch")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_size: i32,
+    /// A JSON pointer (RFC 6901) to the array in the payload whose one element is repeated for each record, such as `/d`. With maxSize over 1, placeholders stand only inside that element.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = Rule::new("self.startsWith('/')").message("recordsAt is a JSON pointer and begins with /, for example /d"))]
+    pub records_at: Option<String>,
+}
+
+fn default_batch() -> i32 {
+    1
+}
+
+impl WebhookSpec {
+    /// The most records of a request.
+    #[must_use]
+    pub fn max_batch(&self) -> u32 {
+        self.batch.as_ref().and_then(|batch| u32::try_from(batch.max_size).ok()).unwrap_or(1).max(1)
+    }
 }
 
 /// A value that each request needs.

@@ -4,6 +4,7 @@ mod api;
 mod crds;
 mod output;
 mod preview;
+mod resolve;
 mod run;
 mod validate;
 
@@ -30,6 +31,8 @@ enum Command {
     Validate(validate::Options),
     /// Show what campaigns would do at some time, without a cluster.
     Preview(preview::Options),
+    /// Decide on many Coupons at once whose records are held or failed.
+    Resolve(resolve::Options),
 }
 
 impl Cli {
@@ -39,6 +42,7 @@ impl Cli {
             Command::Crds(options) => options.run(),
             Command::Validate(options) => options.run().await,
             Command::Preview(options) => options.run(),
+            Command::Resolve(options) => options.run().await,
         }
     }
 }

@@ -69,6 +69,8 @@ pub struct Context {
     pub reporter: Reporter,
     /// All Coupons are looked at again.
     pub wake_coupons: Signal,
+    /// All Campaigns are looked at again.
+    pub wake_campaigns: Signal,
     pub look_again: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<Coupon>>>,
     pub code_locks: CodeLocks,
     pub failures: Failures,

@@ -112,6 +112,7 @@ impl Operator {
             () = controllers.run(&scope, &context, &changed, looked_at) => {}
             () = watch_namespaces => {}
             () = context.pacer.run_timer() => {}
+            () = coupon::resolutions::run(scope.api(), &context) => {}
             () = stop => {}
         }
         stop_deliveries(&context).await;
@@ -141,6 +142,7 @@ impl Operator {
             deliveries: Arc::new(Deliveries::default()),
             campaigns: CampaignMemories::default(),
             wake_coupons: Signal::default(),
+            wake_campaigns: Signal::default(),
             look_again,
             code_locks: CodeLocks::default(),
             failures: Failures::default(),
@@ -227,6 +229,7 @@ impl Controllers {
             .run(webhook_reconcile, error_policy, context.clone());
         let campaigns = watch_related(self.campaigns, scope, context)
             .reconcile_all_on(changes(namespaces.clone()))
+            .reconcile_all_on(changes(context.wake_campaigns.subscribe()))
             .reconcile_all_on(once_ready(context.stores.webhooks.clone()))
             .run(campaign_reconcile, error_policy, context.clone());
         let coupons = self

@@ -171,12 +171,20 @@ pub enum RecordProblem {
     ValueTooLong(String),
 }
 
-/// Checks a payload before it is sent: the shape, the names and sizes that CleverTap documents.
+/// Checks a whole payload with one record: the shape, the names and sizes that CleverTap documents.
 ///
 /// # Errors
 /// The first thing that CleverTap would refuse.
 pub fn check(payload: &Value) -> Result<(), RecordProblem> {
     let Some([record]) = records(payload) else { return Err(RecordProblem::NoRecord) };
+    check_record(record)
+}
+
+/// Checks a record before it is sent.
+///
+/// # Errors
+/// The first thing that CleverTap would refuse.
+pub fn check_record(record: &Value) -> Result<(), RecordProblem> {
     if record.get("type").and_then(Value::as_str) != Some("event") {
         return Err(RecordProblem::NotAnEvent);
     }

@@ -1,13 +1,17 @@
 //! An endpoint: a Webhook, parsed and with its credentials, ready to make requests.
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::account::{AccountKey, CLEVERTAP_IN_FLIGHT, CredentialDigest};
 use super::clevertap::{self, RecordProblem};
+use super::outcome::Sent;
+use super::retry::{CLEVERTAP_FRESHNESS_SECONDS, Deadlines};
 use super::secret::Redacted;
 use crate::api::webhook::{Header, Method, Parameter, ParameterType, ResponseFormat, WebhookSpec};
+use crate::records::{Records, RowError, RowSet};
 use crate::template::header::{HeaderTemplate, is_carried};
 use crate::template::payload::PayloadTemplate;
 use crate::template::url::UrlTemplate;
@@ -55,21 +59,34 @@ impl Templates {
                 Err(error) => note(&format!("spec.headers[{i}].value"), &error),
             }
         }
-        let payload = match spec.payload.as_deref().map(|p| PayloadTemplate::parse(p, &spec.parameters)) {
-            Some(Err(error)) => {
-                note("spec.payload", &error);
-                None
-            }
-            Some(Ok(payload)) => Some(payload),
-            None => None,
-        };
-        match url {
-            Some(url) if errors.is_empty() => {
-                let parameters = spec.parameters.clone();
-                Self { parameters, url, headers, payload, format: spec.response_format, method: spec.method }.checked()
-            }
-            _ => Err(errors),
+        let payload = payload(spec).map_err(|e| note("spec.payload", &e)).ok().flatten();
+        let Some(url) = url.filter(|_| errors.is_empty()) else { return Err(errors) };
+        let parameters = spec.parameters.clone();
+        let templates = Self { parameters, url, headers, payload, format: spec.response_format, method: spec.method };
+        templates.one_for_all(spec)?.checked()
+    }
+
+    /// A request of several records has one url, the same headers, and one payload around the records.
+    fn one_for_all(self, spec: &WebhookSpec) -> Result<Self, Vec<SpecError>> {
+        if spec.max_batch() == 1 {
+            return Ok(self);
         }
+        let in_headers = literal_headers(&spec.headers).enumerate().zip(&self.headers);
+        let in_headers = in_headers
+            .filter_map(|((i, _), header)| Some((format!("spec.headers[{i}].value"), header.parameters().next()?)));
+        let outside: Vec<(String, &str)> = (self.url.parameters().next().map(|name| ("spec.url".to_owned(), name)))
+            .into_iter()
+            .chain(in_headers)
+            .chain(self.payload.as_ref().and_then(|p| Some(("spec.payload".to_owned(), p.outside_record()?))))
+            .collect();
+        let error = |(field, name): (String, &str)| SpecError {
+            field,
+            problem: format!(
+                "${{${name}}} stands outside the record at spec.batch.recordsAt, where a request of several records has no value for it: move it into the record, or set spec.batch.maxSize to 1"
+            ),
+        };
+        let errors: Vec<SpecError> = outside.into_iter().map(error).collect();
+        if errors.is_empty() { Ok(self) } else { Err(errors) }
     }
 
     /// What CleverTap would refuse for every record is found with a value of each type.
@@ -78,13 +95,20 @@ impl Templates {
             return Ok(self);
         }
         let samples: Values = self.parameters.iter().map(|p| (p.name.clone(), sample(p.type_))).collect();
-        match self.payload(&samples) {
-            Ok((_, json)) => match clevertap::check(&json) {
-                Ok(()) => Ok(self),
-                Err(problem) => Err(vec![SpecError { field: "spec.payload".into(), problem: problem.to_string() }]),
-            },
-            Err(error) => Err(vec![SpecError { field: "spec.payload".into(), problem: error.to_string() }]),
-        }
+        let wrong = |problem: String| vec![SpecError { field: "spec.payload".into(), problem }];
+        let record = self.record(&samples).map_err(|error| wrong(error.to_string()))?;
+        let body = self.body(&[record], &samples).map_err(|error| wrong(error.to_string()))?;
+        let json = serde_json::from_str(&body.unwrap_or_default()).unwrap_or(Value::Null);
+        clevertap::check(&json).map(|()| self).map_err(|problem| wrong(problem.to_string()))
+    }
+
+    /// One record's part of the payload; empty if the payload has no array of records.
+    fn record(&self, values: &Values) -> Result<String, RenderError> {
+        self.payload.as_ref().map_or_else(|| Ok(String::new()), |payload| payload.record(values))
+    }
+
+    fn body(&self, records: &[String], values: &Values) -> Result<Option<String>, RenderError> {
+        self.payload.as_ref().map(|payload| payload.around(records, values)).transpose()
     }
 
     /// The declared parameters.
@@ -123,12 +147,19 @@ impl Templates {
             _ => AccountKey::Origin { namespace: namespace.to_owned(), origin: self.url.origin() },
         }
     }
+}
 
-    fn payload(&self, values: &Values) -> Result<(String, Value), RenderError> {
-        let body = self.payload.as_ref().map_or_else(|| Ok(String::new()), |p| p.render(values))?;
-        let json = serde_json::from_str(&body).unwrap_or(Value::Null);
-        Ok((body, json))
+/// CleverTap's payload has its records at `/d`, whether or not the Webhook says so.
+fn payload(spec: &WebhookSpec) -> Result<Option<PayloadTemplate>, TemplateError> {
+    let Some(source) = &spec.payload else { return Ok(None) };
+    let said = spec.batch.as_ref().and_then(|batch| batch.records_at.as_deref());
+    if said.is_none() && spec.response_format == ResponseFormat::CleverTap {
+        let divided = PayloadTemplate::parse(source, &spec.parameters, Some("/d"));
+        if let Ok(divided) = divided {
+            return Ok(Some(divided));
+        }
     }
+    PayloadTemplate::parse(source, &spec.parameters, said).map(Some)
 }
 
 /// `eu1.api.clevertap.com` and `api.clevertap.com` are the same region.
@@ -208,30 +239,72 @@ impl Endpoint {
         }
     }
 
-    /// The request for a Coupon's delivery.
-    ///
-    /// # Errors
-    /// If a value is missing, of another type, or cannot stand in its place: that record's error.
-    pub fn request(&self, cells: &std::collections::BTreeMap<String, String>) -> Result<OutgoingRequest, RecordError> {
-        let values = self.values(cells)?;
-        let url = self.templates.url.render(&values)?;
+    /// The request for records of a Coupon, in the order of their numbers, and those that cannot be in it.
+    #[must_use]
+    pub fn request(&self, records: Records<'_>, delivery: &str, rows: &RowSet, now: DateTime<Utc>) -> Prepared {
+        let mut prepared = Prepared::default();
+        let mut all = Vec::new();
+        let mut first = None;
+        for row in rows.iter() {
+            match self.record(records, delivery, row) {
+                Ok(record) if record.is_stale(now) => prepared.stale.push(row),
+                Ok(record) => {
+                    first.get_or_insert(record.values);
+                    all.push((row, record.text, record.json));
+                }
+                Err(error) => prepared.unfit.push((row, error)),
+            }
+        }
+        if let Some(values) = first {
+            let rows: Vec<u32> = all.iter().map(|(row, ..)| *row).collect();
+            let (texts, json): (Vec<String>, _) = all.into_iter().map(|(_, text, json)| (text, json)).unzip();
+            match self.around(&texts, json, &values) {
+                Ok(request) => {
+                    prepared.rows = rows.into_iter().collect();
+                    prepared.request = Some(request);
+                }
+                // Outside of records a placeholder stands only where each request has one record.
+                Err(error) => prepared.unfit.extend(rows.into_iter().map(|row| (row, error.clone()))),
+            }
+        }
+        prepared
+    }
+
+    /// One record, filled in and checked.
+    fn record(&self, records: Records<'_>, delivery: &str, row: u32) -> Result<FilledRecord, RecordError> {
+        let values = self.values(&records.get(row)?.parameters(delivery))?;
+        let text = self.templates.record(&values)?;
+        let mut json = Value::Null;
+        if self.templates.format == ResponseFormat::CleverTap {
+            json = serde_json::from_str(&text).unwrap_or(Value::Null);
+            clevertap::check_record(&json)?;
+        }
+        Ok(FilledRecord { values, text, json })
+    }
+
+    fn around(&self, texts: &[String], json: Vec<Value>, values: &Values) -> Result<OutgoingRequest, RecordError> {
+        let templates = &self.templates;
+        let url = templates.url.render(values)?;
         let mut headers = Vec::new();
-        for template in &self.templates.headers {
-            headers.push((template.name().to_owned(), Redacted::new(template.render(&values)?)));
+        for template in &templates.headers {
+            headers.push((template.name().to_owned(), Redacted::new(template.render(values)?)));
         }
         headers.extend(self.resolved.iter().map(|h| (h.name.clone(), h.value.clone())));
-        let (body, json) = self.templates.payload(&values)?;
-        if self.templates.format == ResponseFormat::CleverTap {
-            clevertap::check(&json)?;
-        }
-        let body = self.templates.payload.is_some().then_some(body);
-        Ok(OutgoingRequest { method: self.templates.method, url, headers, body, json })
+        let body = templates.body(texts, values)?;
+        Ok(OutgoingRequest { method: templates.method, url, headers, body, count: texts.len(), records: json })
+    }
+
+    /// Until when CleverTap takes a record as fresh, if it has a `ts` of its own.
+    #[must_use]
+    pub fn fresh_until(&self, records: Records<'_>, delivery: &str, row: u32) -> Option<DateTime<Utc>> {
+        self.record(records, delivery, row).ok()?.fresh_until()
     }
 
     /// Declared parameters that a frozen Coupon lacks.
     #[must_use]
-    pub fn missing_parameters(&self, cells: &std::collections::BTreeMap<String, String>) -> Vec<&str> {
-        self.templates.parameters.iter().map(|p| p.name.as_str()).filter(|name| !cells.contains_key(*name)).collect()
+    pub fn missing_parameters(&self, cells: &std::collections::BTreeMap<String, String>) -> Vec<String> {
+        let names = self.templates.parameters.iter().map(|p| &p.name);
+        names.filter(|name| !cells.contains_key(*name)).cloned().collect()
     }
 
     fn values(&self, cells: &std::collections::BTreeMap<String, String>) -> Result<Values, RecordError> {
@@ -255,6 +328,39 @@ pub enum RecordError {
     Type { parameter: String, error: TypeMismatch },
     #[error(transparent)]
     CleverTap(#[from] RecordProblem),
+    #[error(transparent)]
+    Row(#[from] RowError),
+}
+
+/// What is to be sent of some rows, and what cannot.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// None if no row can be sent.
+    pub request: Option<OutgoingRequest>,
+    /// The rows that it carries.
+    pub rows: RowSet,
+    /// Rows that no request can be made of.
+    pub unfit: Vec<(u32, RecordError)>,
+    /// Rows that CleverTap would no longer take as fresh.
+    pub stale: Vec<u32>,
+}
+
+struct FilledRecord {
+    values: Values,
+    text: String,
+    /// Read where CleverTap's answer is read beside it.
+    json: Value,
+}
+
+impl FilledRecord {
+    fn fresh_until(&self) -> Option<DateTime<Utc>> {
+        let timestamp = DateTime::from_timestamp(clevertap::timestamp(&self.json)?, 0)?;
+        Deadlines::after(timestamp, CLEVERTAP_FRESHNESS_SECONDS)
+    }
+
+    fn is_stale(&self, now: DateTime<Utc>) -> bool {
+        self.fresh_until().is_some_and(|until| until <= now)
+    }
 }
 
 /// A request, ready to be sent.
@@ -264,8 +370,10 @@ pub struct OutgoingRequest {
     pub url: Url,
     pub headers: Vec<(String, Redacted<String>)>,
     pub body: Option<String>,
-    /// The body, parsed: CleverTap's answer is read beside it.
-    pub json: Value,
+    /// How many records it carries.
+    pub count: usize,
+    /// The records: CleverTap's answer is read beside them.
+    pub records: Vec<Value>,
 }
 
 impl OutgoingRequest {
@@ -275,10 +383,10 @@ impl OutgoingRequest {
         hex::encode(Sha256::digest(self.body.as_deref().unwrap_or_default()))
     }
 
-    /// The `ts` that CleverTap's record was given, in epoch seconds.
+    /// What its outcome is read beside.
     #[must_use]
-    pub fn timestamp(&self) -> Option<i64> {
-        clevertap::timestamp(clevertap::records(&self.json)?.first()?)
+    pub fn sent(&self) -> Sent<'_> {
+        Sent { count: self.count, records: &self.records }
     }
 }
 
@@ -287,6 +395,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::coupon::CouponSpec;
 
     fn spec() -> WebhookSpec {
         serde_json::from_value(json!({
@@ -309,9 +418,24 @@ mod tests {
         [("ProfileID", id), ("CouponCode", "A-1")].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
     }
 
+    fn coupon(cells: &std::collections::BTreeMap<String, String>) -> CouponSpec {
+        serde_json::from_value(json!({ "recipient": "r", "code": "A-1",
+            "deliveries": [{ "name": "tell", "webhookRef": { "name": "w" }, "parameters": cells }] }))
+        .unwrap()
+    }
+
+    fn request_of(
+        endpoint: &Endpoint,
+        cells: &std::collections::BTreeMap<String, String>,
+    ) -> Result<OutgoingRequest, RecordError> {
+        let coupon = coupon(cells);
+        let prepared = endpoint.request(Records::of(&coupon), "tell", &RowSet::up_to(1), DateTime::UNIX_EPOCH);
+        prepared.request.ok_or_else(|| prepared.unfit[0].1.clone())
+    }
+
     #[test]
     fn i7_a_request_never_prints_its_secrets() {
-        let request = endpoint(&[("X-CleverTap-Passcode", "PASS\n")]).request(&cells("c1")).unwrap();
+        let request = request_of(&endpoint(&[("X-CleverTap-Passcode", "PASS\n")]), &cells("c1")).unwrap();
         assert_eq!(request.headers[1].1.reveal(), "PASS", "white space around a value is not part of it");
         let printed = format!("{request:?} {:?}", endpoint(&[("X-CleverTap-Passcode", "PASS")]));
         assert!(!printed.contains("PASS"), "{printed}");
@@ -320,12 +444,15 @@ mod tests {
     #[test]
     fn a_bad_value_fails_its_own_record_before_anything_is_sent() {
         let endpoint = endpoint(&[]);
-        assert!(matches!(endpoint.request(&cells("a\r\nX: y")), Err(RecordError::Render(RenderError::HeaderValue(_)))));
+        assert!(matches!(
+            request_of(&endpoint, &cells("a\r\nX: y")),
+            Err(RecordError::Render(RenderError::HeaderValue(_)))
+        ));
         let mut lacking = cells("c1");
         lacking.remove("CouponCode");
         assert_eq!(endpoint.missing_parameters(&lacking), ["CouponCode"]);
-        assert!(matches!(endpoint.request(&lacking), Err(RecordError::Render(RenderError::ParameterMissing(_)))));
-        assert!(matches!(endpoint.request(&cells("")), Err(RecordError::CleverTap(RecordProblem::NoIdentity))));
+        assert!(matches!(request_of(&endpoint, &lacking), Err(RecordError::Render(RenderError::ParameterMissing(_)))));
+        assert!(matches!(request_of(&endpoint, &cells("")), Err(RecordError::CleverTap(RecordProblem::NoIdentity))));
     }
 
     #[test]

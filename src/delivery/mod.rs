@@ -9,5 +9,6 @@ pub mod endpoint;
 pub mod outcome;
 pub mod pacer;
 pub mod pacing;
+pub mod progress;
 pub mod retry;
 pub mod secret;

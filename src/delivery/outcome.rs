@@ -50,10 +50,13 @@ pub enum Body {
     TooLarge,
 }
 
-/// What a request's end means for its record and for those who come after it.
+/// What a request's end means for its records and for those who come after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
+    /// What became of the records, unless `records` says it of each.
     pub verdict: Verdict,
+    /// What became of each record, in the order in which they were sent; empty if the same became of all.
+    pub records: Vec<RecordOutcome>,
     pub lesson: Lesson,
     pub http_status: Option<u16>,
     /// Why, in one word. A bounded set.
@@ -62,7 +65,15 @@ pub struct Outcome {
     pub message: String,
 }
 
-/// What became of the record.
+/// What became of one record of several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordOutcome {
+    pub verdict: Verdict,
+    pub reason: String,
+    pub message: String,
+}
+
+/// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Accepted,
@@ -72,6 +83,9 @@ pub enum Verdict {
     NotApplied {
         retry_after: Option<Duration>,
     },
+    /// Surely not applied, since the request was too large or one of its records was refused: sent again in
+    /// halves, until the one at fault stands alone.
+    Divide,
     /// Nobody can know.
     Unknown,
 }
@@ -94,15 +108,24 @@ pub enum Lesson {
     },
 }
 
-/// Reads what was seen of a request for one record.
+/// The records of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    /// How many there were.
+    pub count: usize,
+    /// The records themselves, where the answer is read beside them.
+    pub records: &'a [Value],
+}
+
+/// Reads what was seen of a request.
 #[must_use]
-pub fn read(format: ResponseFormat, payload: &Value, seen: &Observation) -> Outcome {
+pub fn read(format: ResponseFormat, sent: Sent<'_>, seen: &Observation) -> Outcome {
     match seen {
         Observation::NotSent(why) => not_sent(*why),
         Observation::NoAnswer(why) => no_answer(*why),
         Observation::Answer(answer) => match answer.status {
-            200..=299 => success(format, payload, answer),
-            status => refusal(format, status, answer.retry_after),
+            200..=299 => success(format, sent.records, answer),
+            status => refusal(format, sent.count, status, answer.retry_after),
         },
     }
 }
@@ -130,7 +153,7 @@ fn no_answer(why: NoAnswer) -> Outcome {
     Outcome::new(Verdict::Unknown, Lesson::Nothing, None, reason, message)
 }
 
-fn success(format: ResponseFormat, payload: &Value, answer: &Answer) -> Outcome {
+fn success(format: ResponseFormat, sent: &[Value], answer: &Answer) -> Outcome {
     let status = Some(answer.status);
     if format == ResponseFormat::HttpStatus {
         return Outcome::new(Verdict::Accepted, Lesson::Proven, status, "Accepted", "");
@@ -142,32 +165,43 @@ fn success(format: ResponseFormat, payload: &Value, answer: &Answer) -> Outcome 
         Body::Cut => return unknown("the answer was cut short"),
         Body::TooLarge => return unknown("the answer is larger than any that CleverTap gives"),
     };
-    match clevertap::read_answer(body, clevertap::records(payload).unwrap_or_default()) {
-        Ok(results) => {
-            results.into_iter().next().map_or_else(|| unknown("no record was sent"), |r| record(r, answer.status))
-        }
+    match clevertap::read_answer(body, sent) {
+        Ok(results) => of_each(results, answer.status).unwrap_or_else(|| unknown("no record was sent")),
         Err(error) => unknown(&error.to_string()),
     }
 }
 
-fn record(result: RecordResult, status: u16) -> Outcome {
+/// One outcome of what became of each record; none if there is no record.
+fn of_each(results: Vec<RecordResult>, status: u16) -> Option<Outcome> {
+    let mut records: Vec<RecordOutcome> = results.into_iter().map(record).collect();
+    let all = records.len();
+    let refused = records.iter().filter(|r| r.verdict != Verdict::Accepted).count();
+    let first = if all == 1 || refused == 0 { records.pop()? } else { return Some(partly(records, refused, status)) };
+    Some(Outcome::new(first.verdict, Lesson::Proven, Some(status), &first.reason, &first.message))
+}
+
+fn partly(records: Vec<RecordOutcome>, refused: usize, status: u16) -> Outcome {
+    let message = format!("{refused} of {} records were not accepted", records.len());
+    let verdict = if refused < records.len() { Verdict::Accepted } else { Verdict::Rejected };
+    let outcome = Outcome::new(verdict, Lesson::Proven, Some(status), "PartlyAccepted", &message);
+    Outcome { records, ..outcome }
+}
+
+fn record(result: RecordResult) -> RecordOutcome {
     let (verdict, code, error) = match result {
-        RecordResult::Accepted => return Outcome::new(Verdict::Accepted, Lesson::Proven, Some(status), "Accepted", ""),
+        RecordResult::Accepted => {
+            return RecordOutcome { verdict: Verdict::Accepted, reason: "Accepted".to_owned(), message: String::new() };
+        }
         RecordResult::Rejected { code, error } => (Verdict::Rejected, code, error),
         RecordResult::NotApplied { code, error } => (Verdict::NotApplied { retry_after: None }, code, error),
     };
     // CleverTap's own words, cut to a bounded length. They do not echo headers.
     let said: String = error.chars().filter(|c| !c.is_control()).take(256).collect();
-    Outcome::new(
-        verdict,
-        Lesson::Proven,
-        Some(status),
-        &format!("CleverTap{code}"),
-        &format!("CleverTap refused the record with code {code}: {said}"),
-    )
+    let message = format!("CleverTap refused the record with code {code}: {said}");
+    RecordOutcome { verdict, reason: format!("CleverTap{code}"), message }
 }
 
-fn refusal(format: ResponseFormat, status: u16, retry_after: Option<Duration>) -> Outcome {
+fn refusal(format: ResponseFormat, count: usize, status: u16, retry_after: Option<Duration>) -> Outcome {
     let not_applied = Verdict::NotApplied { retry_after };
     let (verdict, lesson, reason, message) = match status {
         401 | 403 => (
@@ -188,6 +222,12 @@ fn refusal(format: ResponseFormat, status: u16, retry_after: Option<Duration>) -
             Lesson::EndpointRefused,
             "EndpointRejected",
             format!("HTTP {status}: correct the Webhook's url, method or headers (redirects are never followed)"),
+        ),
+        400..=499 if count > 1 => (
+            Verdict::Divide,
+            Lesson::Proven,
+            if status == 413 { "TooLarge" } else { "Rejected" },
+            format!("HTTP {status} for {count} records: they are sent again in halves"),
         ),
         400..=499 => (
             Verdict::Rejected,
@@ -220,7 +260,14 @@ fn credentials_message(format: ResponseFormat, status: u16) -> String {
 
 impl Outcome {
     fn new(verdict: Verdict, lesson: Lesson, http_status: Option<u16>, reason: &str, message: &str) -> Self {
-        Self { verdict, lesson, http_status, reason: reason.to_owned(), message: message.to_owned() }
+        Self {
+            verdict,
+            records: Vec::new(),
+            lesson,
+            http_status,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        }
     }
 }
 
@@ -237,7 +284,7 @@ mod tests {
     }
 
     fn read_with(format: ResponseFormat, seen: &Observation) -> (Verdict, Lesson) {
-        let outcome = read(format, &json!({ "d": [{ "identity": "c1" }] }), seen);
+        let outcome = read(format, Sent { count: 1, records: &[json!({ "identity": "c1" })] }, seen);
         (outcome.verdict, outcome.lesson)
     }
 
@@ -301,7 +348,33 @@ mod tests {
 
     #[test]
     fn a_wrong_passcode_is_called_credentials_or_region() {
-        let outcome = read(ResponseFormat::CleverTap, &Value::Null, &answer(401, Body::Cut));
+        let outcome = read(ResponseFormat::CleverTap, Sent { count: 1, records: &[] }, &answer(401, Body::Cut));
         assert!(outcome.message.contains("credentials or region"), "{}", outcome.message);
+    }
+
+    #[test]
+    fn one_bad_record_fails_itself_only() {
+        let sent: Vec<Value> = (1..=4).map(|i| json!({ "identity": format!("c{i}") })).collect();
+        let body = json!({ "status": "partial", "processed": 2, "unprocessed": [
+            { "code": 512, "error": "Skipped record number : 2" }, { "code": 555, "error": "Skipped record number : 4" } ] });
+        let seen = answer(200, Body::Complete(body.to_string().into_bytes()));
+        let outcome = read(ResponseFormat::CleverTap, Sent { count: 4, records: &sent }, &seen);
+        let verdicts: Vec<Verdict> = outcome.records.iter().map(|r| r.verdict).collect();
+        assert_eq!(verdicts, [Verdict::Accepted, Verdict::Rejected, Verdict::Accepted, RETRY]);
+        assert_eq!(outcome.records[1].reason, "CleverTap512");
+        assert_eq!((outcome.lesson, outcome.message.as_str()), (Lesson::Proven, "2 of 4 records were not accepted"));
+    }
+
+    #[test]
+    fn a_refused_request_of_several_records_is_sent_again_in_halves() {
+        let sent = Sent { count: 2, records: &[] };
+        for status in [400, 409, 413, 422, 451] {
+            let outcome = read(ResponseFormat::HttpStatus, sent, &answer(status, Body::Complete(Vec::new())));
+            assert_eq!((outcome.verdict, outcome.lesson), (Verdict::Divide, Lesson::Proven), "{status}");
+        }
+        for status in [302, 401, 404, 408, 415, 429, 500] {
+            let outcome = read(ResponseFormat::HttpStatus, sent, &answer(status, Body::Complete(Vec::new())));
+            assert_ne!(outcome.verdict, Verdict::Divide, "{status}");
+        }
     }
 }

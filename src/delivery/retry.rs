@@ -8,6 +8,10 @@ use rand::RngExt;
 /// CleverTap's live campaigns take events up to two hours old (its documentation of `ts`).
 pub const CLEVERTAP_FRESHNESS_SECONDS: i64 = 7200;
 
+/// Why a record is too old for CleverTap.
+pub const FRESHNESS_PASSED: &str =
+    "the record's ts is over two hours old, so CleverTap's live campaigns would not send it";
+
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
 
@@ -52,6 +56,12 @@ impl Deadlines {
         since.checked_add_signed(TimeDelta::try_seconds(seconds)?)
     }
 
+    /// True if no other has passed than CleverTap's, which each record has of its own.
+    #[must_use]
+    pub fn only_freshness(&self, now: DateTime<Utc>) -> bool {
+        Self { freshness: None, ..*self }.passed(now).is_none()
+    }
+
     /// The earliest of them.
     #[must_use]
     pub fn earliest(&self) -> Option<DateTime<Utc>> {
@@ -68,8 +78,7 @@ impl Deadlines {
         if past(self.webhook) {
             return Some("the Webhook's deadlineSeconds passed before it was delivered");
         }
-        past(self.freshness)
-            .then_some("the record's ts is over two hours old, so CleverTap's live campaigns would not send it")
+        past(self.freshness).then_some(FRESHNESS_PASSED)
     }
 }
 

@@ -80,8 +80,11 @@ pub fn coupon(
         occurrence: Some(circumstances.occurrence.to_owned()),
         window: Some(circumstances.window),
         issued_at: Some(now),
-        recipient: profile.integration_id.trim().to_owned(),
-        code,
+        recipient: Some(profile.integration_id.trim().to_owned()),
+        code: Some(code),
+        chunk: None,
+        columns: Vec::new(),
+        rows: Vec::new(),
         redemption_limit: Some(create.redemption_limit),
         start_time: create.start_time.or_else(|| later(now, create.valid_after_seconds)),
         expiry_time: create.expiry_time.or_else(|| later(now, create.valid_for_seconds)),
@@ -129,9 +132,9 @@ fn fill(
 fn look_up(source: &Source, at: Circumstances<'_>, profile: &Profile, coupon: &CouponSpec) -> Option<Found> {
     let text = |text: &str| Some(Found::Json(Value::String(text.to_owned())));
     match source {
-        Source::ProfileIntegrationId => text(&coupon.recipient),
+        Source::ProfileIntegrationId => coupon.recipient.as_deref().and_then(text),
         Source::ProfileAttribute(name) => attribute(&profile.attributes, name),
-        Source::CouponCode => text(&coupon.code),
+        Source::CouponCode => coupon.code.as_deref().and_then(text),
         Source::CouponExpiryTime => coupon.expiry_time.map(Found::Time),
         Source::CouponRedemptionLimit => coupon.redemption_limit.map(|limit| Found::Json(limit.into())),
         Source::CouponIssuedAt => coupon.issued_at.map(Found::Time),
@@ -183,7 +186,7 @@ mod tests {
     #[test]
     fn values_are_frozen_when_the_coupon_is_issued() {
         let spec = drafted("${$Coupon.Code} for ${$Profile.IntegrationId} until ${$Coupon.ExpiryTime}").unwrap();
-        assert_eq!(spec.recipient, "customer-1", "ids are trimmed");
+        assert_eq!(spec.recipient.as_deref(), Some("customer-1"), "ids are trimmed");
         assert_eq!(spec.attributes["who"], "new-year/customer-1");
         assert_eq!(spec.deliveries[0].parameters["P"], "CODE for customer-1 until 1970-01-01T00:01:00Z");
     }

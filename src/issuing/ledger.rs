@@ -1,11 +1,13 @@
 //! The ledger: the Coupons of a rule, read as a record of who got one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 
-use crate::api::campaign::{OccurrenceStatus, Window};
+use crate::api::campaign::{OccurrenceStatus, Shape, Window};
 use crate::api::coupon::{Coupon, CouponState};
+use crate::delivery::progress::Standing;
+use crate::records::{Record, Records};
 use crate::rules::occurrence::{Occurrence, is_year};
 
 /// One Coupon, as far as the ledger needs it.
@@ -20,17 +22,20 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The entry of an issued Coupon; none for one that a person wrote.
+    /// The entries of an issued Coupon, one for each record; none for one that a person wrote.
     #[must_use]
-    pub fn of(coupon: &Coupon) -> Option<Self> {
-        Some(Self {
-            recipient: coupon.spec.recipient.trim().to_owned(),
-            occurrence: coupon.spec.occurrence.clone()?,
+    pub fn of(coupon: &Coupon) -> Vec<Self> {
+        let Some(occurrence) = &coupon.spec.occurrence else { return Vec::new() };
+        let standing = coupon.status.as_ref().map(|status| Standing::of(&coupon.spec, status));
+        let entry = |(row, record): (u32, Record<'_>)| Self {
+            recipient: record.recipient().to_owned(),
+            occurrence: occurrence.clone(),
             window: coupon.spec.window.unwrap_or_default(),
             issued_at: coupon.spec.issued_at,
             campaign_uid: coupon.spec.campaign_uid.clone(),
-            state: coupon.status.as_ref().map(|s| s.state).unwrap_or_default(),
-        })
+            state: standing.as_ref().map(|standing| standing.row(row)).unwrap_or_default(),
+        };
+        Records::of(&coupon.spec).iter().map(entry).collect()
     }
 }
 
@@ -38,6 +43,8 @@ impl Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     entries: Vec<Entry>,
+    /// The numbers of the chunks of each key.
+    chunks: BTreeMap<String, BTreeSet<i32>>,
 }
 
 /// Who has which Coupons of a rule.
@@ -84,12 +91,37 @@ pub struct Tally {
 impl Ledger {
     #[must_use]
     pub fn new(entries: Vec<Entry>) -> Self {
-        Self { entries }
+        Self { entries, chunks: BTreeMap::new() }
     }
 
-    /// Adds a Coupon that was just written.
-    pub fn add(&mut self, entry: Entry) {
-        self.entries.push(entry);
+    /// Adds the records of a Coupon that was issued.
+    pub fn add(&mut self, coupon: &Coupon) {
+        self.entries.extend(Entry::of(coupon));
+        if let Some((key, number)) = coupon.spec.occurrence.as_ref().zip(coupon.spec.chunk) {
+            self.chunks.entry(key.clone()).or_default().insert(number);
+        }
+    }
+
+    /// The number of the next chunk of a key: one that never was, though others may be missing.
+    #[must_use]
+    pub fn next_chunk(&self, key: &str) -> i32 {
+        self.chunks.get(key).and_then(BTreeSet::last).map_or(1, |last| last.saturating_add(1))
+    }
+
+    /// How many chunks of a key are missing before the last that is there.
+    #[must_use]
+    pub fn missing_chunks(&self, key: &str) -> i64 {
+        let there = self.chunks.get(key).map_or(0, BTreeSet::len);
+        i64::from(self.next_chunk(key).saturating_sub(1)).saturating_sub(i64::try_from(there).unwrap_or(i64::MAX))
+    }
+
+    /// In which shape the Coupons of a key are written; none if there are none.
+    #[must_use]
+    pub fn shape(&self, key: &str) -> Option<Shape> {
+        if self.chunks.contains_key(key) {
+            return Some(Shape::Batch);
+        }
+        self.entries.iter().any(|entry| entry.occurrence == key).then_some(Shape::Single)
     }
 
     /// The Coupons by recipient.
@@ -150,8 +182,10 @@ impl Tally {
 
 /// How many Coupons the ledger lacks, measured against what status remembers of an occurrence.
 #[must_use]
-pub fn missing(remembered: &OccurrenceStatus, tally: Tally) -> i64 {
-    remembered.issued.saturating_add(remembered.accepted_missing).saturating_sub(tally.issued).max(0)
+pub fn missing(remembered: &OccurrenceStatus, tally: Tally, missing_chunks: i64) -> i64 {
+    let fewer = remembered.issued.saturating_add(remembered.accepted_missing).saturating_sub(tally.issued);
+    // Whose codes a missing chunk held is not known: it counts as one, where status does not know better.
+    fewer.max(missing_chunks).max(0)
 }
 
 #[cfg(test)]
@@ -219,7 +253,8 @@ mod tests {
     #[test]
     fn a_shortage_is_measured_against_what_status_remembers() {
         let remembered = OccurrenceStatus { issued: 3, accepted_missing: 1, ..OccurrenceStatus::default() };
-        assert_eq!(missing(&remembered, ledger().tally("early", "uid")), 2);
-        assert_eq!(missing(&OccurrenceStatus::default(), ledger().tally("early", "uid")), 0);
+        assert_eq!(missing(&remembered, ledger().tally("early", "uid"), 0), 2);
+        assert_eq!(missing(&OccurrenceStatus::default(), ledger().tally("early", "uid"), 0), 0);
+        assert_eq!(missing(&OccurrenceStatus::default(), ledger().tally("early", "uid"), 1), 1, "a chunk is missing");
     }
 }

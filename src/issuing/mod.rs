@@ -1,6 +1,7 @@
 //! Issuing: who gets a Coupon, under which name, with which code. Pure: it knows neither Kubernetes
 //! clients nor HTTP.
 
+pub mod chunks;
 pub mod codes;
 pub mod draft;
 pub mod ledger;

@@ -3,13 +3,21 @@
 
 use sha2::{Digest, Sha256};
 
-/// What a single Coupon records.
+/// What a Coupon records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant<'a> {
     pub campaign: &'a str,
     pub rule: &'a str,
     pub occurrence: &'a str,
-    pub recipient: &'a str,
+    pub to: Recipients<'a>,
+}
+
+/// Whom a Coupon is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipients<'a> {
+    One(&'a str),
+    /// Those of the chunk of this number, from 1.
+    Chunk(i32),
 }
 
 /// The name of the Coupon of a grant: `<campaign ≤ 40>-<rule ≤ 40>-<128-bit hash of the tuple>`.
@@ -27,9 +35,18 @@ fn shortened(label: &str) -> &str {
 /// tuples make the same bytes.
 fn hash(grant: Grant<'_>) -> String {
     let mut hasher = Sha256::new();
-    for part in [grant.campaign, grant.rule, grant.occurrence, grant.recipient] {
+    let mut part = |part: &str| {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
+    };
+    [grant.campaign, grant.rule, grant.occurrence].into_iter().for_each(&mut part);
+    match grant.to {
+        Recipients::One(recipient) => part(recipient),
+        // A part more, so that no recipient is taken for the number of a chunk.
+        Recipients::Chunk(number) => {
+            part("chunk");
+            part(&number.to_string());
+        }
     }
     let digest = hex::encode(hasher.finalize());
     digest.get(..32).unwrap_or(&digest).to_owned()
@@ -43,7 +60,7 @@ mod tests {
         campaign: "new-year",
         rule: "create-coupon-on-1-january",
         occurrence: "20230101",
-        recipient: "customer-1",
+        to: Recipients::One("customer-1"),
     };
 
     /// Computed with another program, Python's hashlib, over the
@@ -51,6 +68,13 @@ mod tests {
     #[test]
     fn names_are_a_frozen_format() {
         assert_eq!(coupon_name(GRANT), "new-year-create-coupon-on-1-january-b683057b824867abe90c224764a33757");
+    }
+
+    #[test]
+    fn names_of_chunks_are_a_frozen_format_too() {
+        let chunk = Grant { to: Recipients::Chunk(12), ..GRANT };
+        assert_eq!(coupon_name(chunk), "new-year-create-coupon-on-1-january-66a24907760e580bad8ac15854b55c82");
+        assert_ne!(coupon_name(chunk), coupon_name(Grant { to: Recipients::One("12"), ..GRANT }));
     }
 
     #[test]

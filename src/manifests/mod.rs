@@ -111,7 +111,11 @@ impl Manifests {
     }
 
     fn known_beside(&self, campaign: &Campaign) -> BTreeMap<String, KnownWebhook> {
-        let known = |w: &Webhook| KnownWebhook { parameters: w.spec.parameters.clone(), problem: None };
+        let known = |w: &Webhook| KnownWebhook {
+            parameters: w.spec.parameters.clone(),
+            max_batch: w.spec.max_batch(),
+            problem: None,
+        };
         let beside = self.webhooks.iter().filter(|(_, w)| w.metadata.namespace == campaign.metadata.namespace);
         beside.map(|(_, w)| (w.name_any(), known(w))).collect()
     }
@@ -224,7 +228,8 @@ fn absent_webhooks(spec: &CampaignSpec, known: &BTreeMap<String, KnownWebhook>) 
     let sends = spec.rules.iter().flat_map(|rule| &rule.effects).filter_map(|effect| effect.send_webhook.as_ref());
     for send in sends.filter(|send| !known.contains_key(&send.webhook_ref.name)) {
         let parameter = |name: &String| Parameter { name: name.clone(), type_: ParameterType::String };
-        let webhook = KnownWebhook { parameters: send.parameters.keys().map(parameter).collect(), problem: None };
+        let parameters = send.parameters.keys().map(parameter).collect();
+        let webhook = KnownWebhook { parameters, max_batch: 1, problem: None };
         absent.entry(send.webhook_ref.name.clone()).or_insert(webhook);
     }
     absent

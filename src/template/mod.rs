@@ -74,6 +74,10 @@ pub enum Problem {
     InKey,
     #[error("{0} is a list and can stand only as a whole JSON value, without quotes around it")]
     ListInText(String),
+    #[error(
+        "there is no array with one record at {0} (spec.batch.recordsAt): write one there, which is repeated for each record"
+    )]
+    NoRecords(String),
     #[error("a placeholder can stand only in the path and the query of a url: a value must not choose the host")]
     InAuthority,
     #[error("in the query a placeholder can stand only after =, as in ?id=${{$Name}}")]

@@ -1,6 +1,9 @@
 //! The payload: a template that is JSON once its placeholders are filled.
 
+use std::collections::BTreeMap;
+
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use super::pieces::{self, Piece, Placeholder};
 use super::{Declared, Position, Problem, RenderError, TemplateError, Values, value_of};
@@ -9,7 +12,10 @@ use crate::api::webhook::Parameter;
 /// A parsed payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PayloadTemplate {
-    parts: Vec<Part>,
+    head: Vec<Part>,
+    /// The one element of the array of records, which is repeated for each; empty if there is no such array.
+    record: Vec<Part>,
+    tail: Vec<Part>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +28,14 @@ enum Part {
 }
 
 impl PayloadTemplate {
-    /// Parses a payload against the declared parameters.
+    /// Parses a payload against the declared parameters. `records_at` is a JSON pointer (RFC 6901) to the
+    /// array of records, if there is one.
     ///
     /// # Errors
     /// With line and column, if a placeholder is malformed, unknown or stands where a value could
-    /// change the payload's shape, or if the rest is not JSON.
-    pub fn parse(source: &str, parameters: &[Parameter]) -> Result<Self, TemplateError> {
+    /// change the payload's shape, if the rest is not JSON, or if there is no array of one record at the
+    /// pointer.
+    pub fn parse(source: &str, parameters: &[Parameter], records_at: Option<&str>) -> Result<Self, TemplateError> {
         let declared = Declared(parameters);
         let mut scan = Scan::new(source);
         for piece in pieces::split(source)? {
@@ -36,32 +44,58 @@ impl PayloadTemplate {
                 Piece::Placeholder(placeholder) => scan.placeholder(&placeholder, &declared)?,
             }
         }
-        scan.finish()
+        scan.finish(records_at)
     }
 
-    /// Fills the payload in.
+    /// Fills in the record, or an empty text if it has no array of records.
     ///
     /// # Errors
     /// If a parameter has no value.
-    pub fn render(&self, values: &Values) -> Result<String, RenderError> {
-        let mut out = String::new();
-        for part in &self.parts {
-            match part {
-                Part::Text(text) => out.push_str(text),
-                Part::InString(name) => out.push_str(&escaped(&value_of(values, name)?.to_text())),
-                Part::Whole(name) => out.push_str(&value_of(values, name)?.to_json().to_string()),
-            }
-        }
-        Ok(out)
+    pub fn record(&self, values: &Values) -> Result<String, RenderError> {
+        render(&self.record, values)
+    }
+
+    /// Fills in the rest of the payload around records that were filled in before, with commas between.
+    ///
+    /// # Errors
+    /// If a parameter has no value.
+    pub fn around(&self, records: &[String], values: &Values) -> Result<String, RenderError> {
+        let head = render(&self.head, values)?;
+        let tail = render(&self.tail, values)?;
+        Ok(format!("{head}{}{tail}", records.join(",")))
+    }
+
+    /// A placeholder that stands outside the record: a request of several has no value for it.
+    #[must_use]
+    pub fn outside_record(&self) -> Option<&str> {
+        self.head.iter().chain(&self.tail).find_map(Part::parameter)
     }
 
     /// The parameters it uses.
     pub fn parameters(&self) -> impl Iterator<Item = &str> {
-        self.parts.iter().filter_map(|part| match part {
-            Part::Text(_) => None,
-            Part::InString(name) | Part::Whole(name) => Some(name.as_str()),
-        })
+        self.head.iter().chain(&self.record).chain(&self.tail).filter_map(Part::parameter)
     }
+}
+
+impl Part {
+    fn parameter(&self) -> Option<&str> {
+        match self {
+            Self::Text(_) => None,
+            Self::InString(name) | Self::Whole(name) => Some(name.as_str()),
+        }
+    }
+}
+
+fn render(parts: &[Part], values: &Values) -> Result<String, RenderError> {
+    let mut out = String::new();
+    for part in parts {
+        match part {
+            Part::Text(text) => out.push_str(text),
+            Part::InString(name) => out.push_str(&escaped(&value_of(values, name)?.to_text())),
+            Part::Whole(name) => out.push_str(&value_of(values, name)?.to_json().to_string()),
+        }
+    }
+    Ok(out)
 }
 
 /// The inside of a JSON string that reads as this text.
@@ -153,11 +187,43 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Result<PayloadTemplate, TemplateError> {
-        match serde_json::from_str::<IgnoredAny>(&self.probe) {
-            Ok(_) => Ok(PayloadTemplate { parts: self.parts }),
-            Err(error) => Err(self.not_json(&error)),
+    fn finish(self, records_at: Option<&str>) -> Result<PayloadTemplate, TemplateError> {
+        if let Err(error) = serde_json::from_str::<IgnoredAny>(&self.probe) {
+            return Err(self.not_json(&error));
         }
+        let Some(pointer) = records_at else {
+            return Ok(PayloadTemplate { head: self.parts, record: Vec::new(), tail: Vec::new() });
+        };
+        let start = Position::of(self.source, 0);
+        let span = only_element(&self.probe, pointer)
+            .ok_or_else(|| TemplateError { position: start, problem: Problem::NoRecords(pointer.to_owned()) })?;
+        Ok(self.divided(span))
+    }
+
+    /// Divides the parts where the record begins and ends in the probe.
+    fn divided(self, (start, end): (usize, usize)) -> PayloadTemplate {
+        let mut payload = PayloadTemplate { head: Vec::new(), record: Vec::new(), tail: Vec::new() };
+        for (part, (at, _)) in self.parts.into_iter().zip(self.origins) {
+            let Part::Text(text) = part else {
+                let place = match at {
+                    _ if at < start => &mut payload.head,
+                    _ if at < end => &mut payload.record,
+                    _ => &mut payload.tail,
+                };
+                place.push(part);
+                continue;
+            };
+            // Where the record's bounds fall in this text; both are bounds of characters.
+            let within = |offset: usize| offset.saturating_sub(at).min(text.len());
+            let (head, rest) = text.split_at_checked(within(start)).unwrap_or((&text, ""));
+            let (record, tail) = rest.split_at_checked(within(end).saturating_sub(head.len())).unwrap_or((rest, ""));
+            for (text, place) in [(head, &mut payload.head), (record, &mut payload.record), (tail, &mut payload.tail)] {
+                if !text.is_empty() {
+                    place.push(Part::Text(text.to_owned()));
+                }
+            }
+        }
+        payload
     }
 
     fn not_json(&self, error: &serde_json::Error) -> TemplateError {
@@ -176,6 +242,25 @@ impl<'a> Scan<'a> {
         }
         offset
     }
+}
+
+/// Where the one element of the array at a JSON pointer begins and ends in a text.
+fn only_element(json: &str, pointer: &str) -> Option<(usize, usize)> {
+    let mut at: &RawValue = serde_json::from_str(json).ok()?;
+    for token in pointer.strip_prefix('/').filter(|_| pointer.len() > 1).into_iter().flat_map(|rest| rest.split('/')) {
+        let token = token.replace("~1", "/").replace("~0", "~");
+        at = if at.get().starts_with('[') {
+            let elements: Vec<&RawValue> = serde_json::from_str(at.get()).ok()?;
+            elements.get(token.parse::<usize>().ok()?).copied()?
+        } else {
+            let fields: BTreeMap<String, &RawValue> = serde_json::from_str(at.get()).ok()?;
+            fields.get(&token).copied()?
+        };
+    }
+    let elements: Vec<&RawValue> = serde_json::from_str(at.get()).ok()?;
+    let [element] = elements.as_slice() else { return None };
+    let start = element.get().as_ptr().addr().checked_sub(json.as_ptr().addr())?;
+    Some((start, start.saturating_add(element.get().len())))
 }
 
 /// `serde_json` counts lines and the bytes of a line, both from 1.
@@ -207,7 +292,7 @@ mod tests {
     }
 
     fn problem(source: &str) -> String {
-        PayloadTemplate::parse(source, &parameters()).unwrap_err().to_string()
+        PayloadTemplate::parse(source, &parameters(), None).unwrap_err().to_string()
     }
 
     #[test]
@@ -236,16 +321,53 @@ mod tests {
     #[test]
     fn a_string_value_beside_a_placeholder_key_is_fine() {
         let template =
-            PayloadTemplate::parse(r#"{"a": ["${$Text}", {"b": "$source"}], "c": "$${x}"}"#, &parameters()).unwrap();
+            PayloadTemplate::parse(r#"{"a": ["${$Text}", {"b": "$source"}], "c": "$${x}"}"#, &parameters(), None)
+                .unwrap();
         let values = Values::from([("Text".to_owned(), ParameterValue::String("v".into()))]);
-        let json: Value = serde_json::from_str(&template.render(&values).unwrap()).unwrap();
+        let json: Value = serde_json::from_str(&template.around(&[], &values).unwrap()).unwrap();
         assert_eq!(json, json!({"a": ["v", {"b": "$source"}], "c": "${x}"}));
     }
 
     #[test]
     fn a_parameter_without_a_value_is_an_error_of_the_record() {
-        let template = PayloadTemplate::parse(r#"["${$Text}"]"#, &parameters()).unwrap();
-        assert_eq!(template.render(&Values::new()), Err(RenderError::ParameterMissing("Text".into())));
+        let template = PayloadTemplate::parse(r#"["${$Text}"]"#, &parameters(), None).unwrap();
+        assert_eq!(template.around(&[], &Values::new()), Err(RenderError::ParameterMissing("Text".into())));
+    }
+
+    #[test]
+    fn the_record_is_repeated_and_nothing_else_is() {
+        let source = r#"{ "n": ${$Count}, "é": {"a/b": [ {"who":"${$Text}","x":[1]} ]}, "z": "ü" }"#;
+        let template = PayloadTemplate::parse(source, &parameters(), Some("/é/a~1b")).unwrap();
+        assert_eq!(template.outside_record(), Some("Count"));
+        let values = |text: &str| {
+            Values::from([
+                ("Text".to_owned(), ParameterValue::String(text.into())),
+                ("Count".to_owned(), ParameterValue::Number(1.into())),
+            ])
+        };
+        let records = ["a\"b", "c"].map(|text| template.record(&values(text)).unwrap());
+        assert_eq!(records[0], r#"{"who":"a\"b","x":[1]}"#);
+        let body = template.around(&records, &values("")).unwrap();
+        let json: Value = serde_json::from_str(&body).unwrap();
+        let record = |who: &str| json!({ "who": who, "x": [1] });
+        assert_eq!(json, json!({ "n": 1, "é": { "a/b": [record("a\"b"), record("c")] }, "z": "ü" }));
+    }
+
+    #[test]
+    fn a_pointer_to_anything_but_an_array_of_one_record_is_an_error() {
+        for (source, pointer) in [
+            (r#"{"d":[]}"#, "/d"),
+            (r#"{"d":[1,2]}"#, "/d"),
+            (r#"{"d":{}}"#, "/d"),
+            (r#"{"d":[1]}"#, "/e"),
+            (r#"{"d":[1]}"#, "/d/0"),
+            ("[[1]]", "/1"),
+            ("null", "/"),
+        ] {
+            let error = PayloadTemplate::parse(source, &[], Some(pointer)).unwrap_err();
+            assert_eq!(error.problem, Problem::NoRecords(pointer.into()), "{source}");
+        }
+        assert!(PayloadTemplate::parse("[[1]]", &[], Some("/0")).is_ok());
     }
 
     fn finite() -> impl Strategy<Value = serde_json::Number> {
@@ -263,7 +385,7 @@ mod tests {
         ) {
             let source = r#"{"d": [{"identity": "${$Text}", "n": ${$Count}, "f": ${$Flag}, "mix": "a\n${$Text}${$When}é${$Flag}",
                 "names": ${$Names}, "scores": ${$Scores}, "whole": ${$Text}, "when": ${$When}}]}"#;
-            let template = PayloadTemplate::parse(source, &parameters()).unwrap();
+            let template = PayloadTemplate::parse(source, &parameters(), None).unwrap();
             let values = Values::from([
                 ("Text".to_owned(), ParameterValue::String(text.clone())),
                 ("When".to_owned(), ParameterValue::Time(other.clone())),
@@ -272,7 +394,10 @@ mod tests {
                 ("Names".to_owned(), ParameterValue::StringList(names.clone())),
                 ("Scores".to_owned(), ParameterValue::NumberList(scores.clone())),
             ]);
-            let json: Value = serde_json::from_str(&template.render(&values).unwrap()).unwrap();
+            let json: Value = serde_json::from_str(&template.around(&[], &values).unwrap()).unwrap();
+            let divided = PayloadTemplate::parse(source, &parameters(), Some("/d")).unwrap();
+            let record = divided.record(&values).unwrap();
+            prop_assert_eq!(divided.around(&[record], &values).unwrap(), template.around(&[], &values).unwrap());
             let expected = json!({"d": [{
                 "identity": text.clone(), "n": count, "f": flag, "mix": format!("a\n{text}{other}é{flag}"),
                 "names": names, "scores": scores, "whole": text, "when": other,
@@ -282,7 +407,8 @@ mod tests {
 
         #[test]
         fn no_source_makes_the_parser_panic(source in ".*|(\\$|\\{|\\}|\"|\\\\|:|,|\\[|\\]|\\$Text|é|\n| |\\|){0,40}") {
-            let _ = PayloadTemplate::parse(&source, &parameters());
+            let _ = PayloadTemplate::parse(&source, &parameters(), None);
+            let _ = PayloadTemplate::parse(&format!("{{\"d\":[{source}]}}"), &parameters(), Some("/d"));
         }
     }
 }

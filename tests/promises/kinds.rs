@@ -330,7 +330,7 @@ async fn kubectl_get_shows_what_a_person_wants_to_know() {
                 delivered.metadata.name.as_deref().unwrap(),
                 "new-year",
                 "customer-1",
-                &delivered.spec.code,
+                delivered.spec.code.as_deref().unwrap(),
                 "Delivered",
                 "1/1",
             ],

@@ -59,6 +59,7 @@ impl World {
             passcode: CANARY.into(),
             profiles: profiles.collect(),
             clock_start: Some(rehearsed()),
+            discarded_events: vec!["Discarded".into()],
             ..StandInConfig::default()
         };
         let stand_in = StandIn::start(config).await.unwrap();

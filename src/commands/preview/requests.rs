@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 use coupon_operator::clock::Clock;
 use coupon_operator::manifests::{CheckedCampaign, Manifests, Severity};
-use coupon_operator::preview::recipients::{Granted, Recipients};
-use coupon_operator::preview::requests::{RequestRow, requests};
+use coupon_operator::preview::recipients::Recipients;
+use coupon_operator::preview::requests::{RequestError, RequestRow, Requests};
 use coupon_operator::preview::{Moment, name, zone_of};
 
 use super::{Common, note, say_absent};
@@ -60,37 +60,35 @@ impl Options {
         let now = self.at.map_or_else(|| Clock::real().now(), |at| at.in_zone(zone_of(checked)));
         let name = name(checked);
         let mut recipients = Recipients::new(&name, checked, now);
+        let mut requests = Requests::new(manifests, checked, now);
         let (mut shown, mut all_made, mut enough) = (0_usize, true, false);
-        self.common.each_batch(checked, |profiles| {
-            let show = |granted: &Granted<'_>| {
-                for request in requests(manifests, checked, granted, now) {
-                    if shown >= self.limit {
-                        return Err(Stop::Enough);
-                    }
-                    shown = shown.saturating_add(1);
-                    match request {
-                        Ok(row) => rows.text(&row, || text(&row)).map_err(Stop::Failed)?,
-                        Err(error) => {
-                            all_made = false;
-                            let who = granted.profile.integration_id.trim();
-                            note(checked, Severity::Error, format!("rule {}: {who}: {error}", granted.rule.name));
-                        }
+        let mut show = |made: Vec<Result<RequestRow, RequestError>>| {
+            for request in made {
+                if shown >= self.limit {
+                    return Err(Stop::Enough);
+                }
+                shown = shown.saturating_add(1);
+                match request {
+                    Ok(row) => rows.text(&row, || text(&row)).map_err(Stop::Failed)?,
+                    Err(error) => {
+                        all_made = false;
+                        note(checked, Severity::Error, error.to_string());
                     }
                 }
-                Ok(())
-            };
+            }
+            Ok(())
+        };
+        self.common.each_batch(checked, |profiles| {
             if enough {
                 return Ok(());
             }
-            match recipients.look(profiles, |_| Ok(()), show) {
-                Ok(()) => Ok(()),
-                Err(Stop::Enough) => {
-                    enough = true;
-                    Ok(())
-                }
-                Err(Stop::Failed(error)) => Ok(unless_closed(Err(error))?),
-            }
+            let looked = recipients.look(profiles, |_| Ok(()), |granted| show(requests.add(granted)));
+            enough = unless_enough(looked)?;
+            Ok(())
         })?;
+        if !enough {
+            enough = unless_enough(show(requests.finish()))?;
+        }
         if enough {
             note(checked, Severity::Warning, format!("only {} requests are shown: --limit N shows more", self.limit));
         } else if shown == 0 {
@@ -100,11 +98,21 @@ impl Options {
     }
 }
 
+/// True if no more is to be shown.
+fn unless_enough(shown: Result<(), Stop>) -> Result<bool, Box<dyn Error>> {
+    match shown {
+        Ok(()) => Ok(false),
+        Err(Stop::Enough) => Ok(true),
+        Err(Stop::Failed(error)) => Ok(unless_closed(Err(error)).map(|()| true)?),
+    }
+}
+
 /// A request as HTTP has it.
 fn text(row: &RequestRow) -> String {
+    let whom = row.recipient.clone().unwrap_or_else(|| format!("{} records", row.records));
     let mut text = format!(
-        "# {} / {} / {}: {} → {}\n{} {}\n",
-        row.campaign, row.rule, row.occurrence, row.recipient, row.delivery, row.method, row.url
+        "# {} / {} / {}: {whom} → {}\n{} {}\n",
+        row.campaign, row.rule, row.occurrence, row.delivery, row.method, row.url
     );
     for (name, value) in &row.headers {
         // Writing to a String cannot fail.

@@ -71,7 +71,7 @@ fn known(name: &str, namespace: &str, context: &Context) -> Option<KnownWebhook>
     let current = webhook.metadata.generation == Some(status.observed_generation);
     let ready = status.conditions.iter().find(|c| c.type_ == conditions::READY);
     let problem = ready.filter(|c| c.status != "True" && current).map(|c| format!("{}: {}", c.reason, c.message));
-    Some(KnownWebhook { parameters: webhook.spec.parameters, problem })
+    Some(KnownWebhook { max_batch: webhook.spec.max_batch(), parameters: webhook.spec.parameters, problem })
 }
 
 /// What is known from earlier reconciles. Coupons are woken when the Campaign began to be, or went on.

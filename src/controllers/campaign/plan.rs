@@ -258,7 +258,8 @@ fn countable(status: &CampaignStatus, plan: &Plan) -> Vec<Count> {
     let issued_to = |o: &OccurrenceStatus| {
         plan.issue.iter().any(|i| i.opened.as_ref().is_some_and(|opened| opened.rule == o.rule && opened.key == o.key))
     };
-    let unsettled = |o: &&OccurrenceStatus| !is_settled(o) && !issued_to(o);
+    // A person may resolve what failed or is unknown.
+    let unsettled = |o: &&OccurrenceStatus| (!is_settled(o) || o.failed > 0 || o.unknown > 0) && !issued_to(o);
     status.occurrences.iter().filter(unsettled).map(|o| Count { rule: o.rule.clone(), key: o.key.clone() }).collect()
 }
 

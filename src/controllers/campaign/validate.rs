@@ -17,6 +17,8 @@ use crate::template::binding::Binding;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownWebhook {
     pub parameters: Vec<Parameter>,
+    /// The most records of a request.
+    pub max_batch: u32,
     /// Why it is not ready, if so.
     pub problem: Option<String>,
 }
@@ -36,6 +38,8 @@ pub struct PreparedRule {
     pub eligibility: Option<Eligibility>,
     pub format: CodeFormat,
     pub effects: Arc<PreparedEffects>,
+    /// The most records of a request of any of its Webhooks: how many a Coupon holds.
+    pub batch: u32,
     /// A Webhook of it that is not ready; its Coupons are issued and wait.
     pub webhook_problem: Option<String>,
 }
@@ -113,6 +117,8 @@ fn prepare(
     let sends = rule.effects.iter().enumerate().filter_map(|(i, e)| Some((i, e.send_webhook.as_ref()?)));
     let deliveries: Vec<PreparedDelivery> =
         sends.clone().filter_map(|(i, send)| delivery(rule, i, send, webhooks, &mut problems)).collect();
+    let batch = sends.clone().filter_map(|(_, send)| Some(webhooks.get(&send.webhook_ref.name)?.max_batch)).max();
+    let batch = batch.unwrap_or(1);
     let webhook_problem = sends
         .filter_map(|(_, send)| Some((&send.webhook_ref.name, webhooks.get(&send.webhook_ref.name)?.problem.as_ref()?)))
         .map(|(name, problem)| format!("Webhook {name} is not ready ({problem})"))
@@ -124,6 +130,7 @@ fn prepare(
             eligibility,
             format: CodeFormat::of(&create),
             effects: Arc::new(PreparedEffects { create, attributes, deliveries }),
+            batch,
             webhook_problem,
         }),
         _ => Err(problems),

@@ -8,8 +8,8 @@ use kube::{Api, ResourceExt};
 
 use super::fetch::Fetched;
 use super::plan::Plan;
-use super::{deliver, status};
-use crate::api::coupon::{Coupon, CouponState, CouponStatus};
+use super::{deliver, resolve, status};
+use crate::api::coupon::{Coupon, CouponStatus};
 use crate::api::webhook::OnUnknown;
 use crate::controllers::context::Context;
 use crate::controllers::error::{Error, bounded};
@@ -21,16 +21,19 @@ pub async fn run(fetched: &Fetched, plan: Plan, context: &Arc<Context>) -> Resul
     let changed = match plan {
         Plan::Nothing => return Ok(Action::await_change()),
         Plan::Wait(duration) => return Ok(Action::requeue(duration)),
-        Plan::Send { delivery, until } => {
+        Plan::Send { delivery, until, .. } => {
             deliver::start(fetched, delivery, until, context);
             return Ok(Action::await_change());
         }
         Plan::HoldRestored => Some(status::held_as_restored(coupon, now)),
-        Plan::Expire { delivery, why } => Some(status::with_end(coupon, &delivery, CouponState::Expired, why, now)),
+        Plan::Expire { delivery, rows, why } => Some(status::with_expired(coupon, &delivery, &rows, why, now)),
+        Plan::Hold { delivery, rows } => Some(status::with_held(coupon, &delivery, &rows, now)),
         Plan::SenderLost { delivery, attempt } => {
             let policy = on_unknown(fetched, &delivery);
             status::with_outcome(coupon, (&delivery, attempt), &sender_lost(), policy, now)
         }
+        Plan::Resolve => resolve::run(coupon, now),
+        Plan::CampaignGone => Some(status::without_campaign(coupon, now)),
         Plan::ParametersMissing { delivery, parameters } => {
             Some(status::lacking_parameters(coupon, &delivery, &parameters, now))
         }
@@ -50,11 +53,12 @@ fn on_unknown(fetched: &Fetched, delivery: &str) -> OnUnknown {
 fn sender_lost() -> Outcome {
     Outcome {
         verdict: Verdict::Unknown,
+        records: Vec::new(),
         lesson: Lesson::Nothing,
         http_status: None,
-        reason: "SenderLost".to_owned(),
+        reason: status::SENDER_LOST.to_owned(),
         message:
-            "the operator stopped between its intent and the result, so nobody can know whether the record was applied"
+            "the operator stopped between its intent and the result, so nobody can know whether its records were applied"
                 .to_owned(),
     }
 }

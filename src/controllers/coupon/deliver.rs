@@ -11,13 +11,16 @@ use kube::{Api, ResourceExt};
 use super::apply::write;
 use super::fetch::{self, Fetched};
 use super::plan::{self, Plan, intent};
-use super::status::{with_end, with_intent, with_outcome};
-use crate::api::coupon::{Coupon, CouponState};
+use super::status::{GivenUp, with_given_up, with_intent, with_outcome};
+use crate::api::conditions::reason;
+use crate::api::coupon::Coupon;
 use crate::controllers::context::{ActiveDelivery, Context, lane};
 use crate::controllers::error::{Error, bounded};
-use crate::delivery::endpoint::{Endpoint, OutgoingRequest};
+use crate::delivery::endpoint::{Endpoint, OutgoingRequest, Prepared};
 use crate::delivery::outcome::{self, Lesson, NotSent, Observation, Outcome};
 use crate::delivery::pacer::Permit;
+use crate::delivery::retry::FRESHNESS_PASSED;
+use crate::records::{Records, RowSet};
 
 /// An intent that is older when its request could begin is dropped: a process that was frozen between
 /// the two may no longer be the one that sends.
@@ -66,17 +69,16 @@ impl Task {
     async fn deliver(&self) -> Result<(), Error> {
         let Some(permit) = self.turn().await else { return Ok(()) };
         // While it waited for its turn, the Campaign may have been suspended or the Webhook edited.
-        let Some((coupon, endpoint)) = self.still_wanted() else { return Ok(()) };
-        let Some(delivery) = coupon.spec.deliveries.iter().find(|d| d.name == self.delivery) else { return Ok(()) };
-        match endpoint.request(&delivery.parameters) {
-            Ok(request) => self.attempt(permit, coupon, &endpoint, &request).await,
-            Err(error) => {
-                drop(permit);
-                let why = format!("nothing was sent: {error}");
-                let failed = with_end(&coupon, &self.delivery, CouponState::Failed, &why, self.context.clock.now());
-                write(&coupon, failed, &self.context).await.map(drop)
-            }
+        let Some(wanted) = self.still_wanted() else { return Ok(()) };
+        let prepared = wanted.request(&self.delivery, self.context.clock.now());
+        let given_up = given_up(&prepared);
+        if let Some(request) = prepared.request {
+            let rows = prepared.rows;
+            return self.attempt(permit, wanted, Begun { request: &request, rows, given_up: &given_up }).await;
         }
+        drop(permit);
+        let status = with_given_up(&wanted.coupon, &self.delivery, &given_up, self.context.clock.now());
+        write(&wanted.coupon, status, &self.context).await.map(drop)
     }
 
     /// Waits for its turn, which a paused Webhook may never give, until it is too late.
@@ -88,7 +90,7 @@ impl Task {
         tokio::time::timeout(left, self.context.pacer.admit(&lane)).await.ok().flatten()
     }
 
-    fn still_wanted(&self) -> Option<(Coupon, Arc<Endpoint>)> {
+    fn still_wanted(&self) -> Option<Wanted> {
         if self.context.deliveries.is_stopping() {
             return None;
         }
@@ -97,31 +99,27 @@ impl Task {
         let fetched = fetch::run(&cached, &self.context)?;
         let planned = plan::run(&fetched.circumstances_of_active());
         let endpoint = fetched.endpoints.get(&self.webhook)?.clone();
-        let wanted = matches!(planned, Plan::Send { delivery, .. } if delivery == self.delivery);
-        wanted.then_some((fetched.coupon, endpoint))
+        let Plan::Send { delivery, rows, .. } = planned else { return None };
+        (delivery == self.delivery).then_some(Wanted { coupon: fetched.coupon, endpoint, rows })
     }
 
-    async fn attempt(
-        &self,
-        permit: Permit,
-        coupon: Coupon,
-        endpoint: &Endpoint,
-        request: &OutgoingRequest,
-    ) -> Result<(), Error> {
-        let begun = Instant::now();
+    async fn attempt(&self, permit: Permit, wanted: Wanted, begun: Begun<'_>) -> Result<(), Error> {
+        let Wanted { coupon, endpoint, .. } = wanted;
+        let since = Instant::now();
         let before = coupon.status.as_ref().and_then(|s| s.delivery(&self.delivery)).cloned().unwrap_or_default();
-        let attempt = intent(&before, request.payload_digest(), &self.context.sender, self.context.clock.now());
-        let status = with_intent(&coupon, &self.delivery, &attempt, self.context.clock.now());
+        let (digest, now) = (begun.request.payload_digest(), self.context.clock.now());
+        let attempt = intent(&before, begun.rows, digest, &self.context.sender, now);
+        let status = with_intent(&coupon, &self.delivery, &attempt, begun.given_up, now);
         let coupon = write(&coupon, status, &self.context).await?;
-        let seen = if begun.elapsed() > INTENT_LIFETIME {
+        let seen = if since.elapsed() > INTENT_LIFETIME {
             Observation::NotSent(NotSent::TooLate)
         } else {
-            self.context.http.send(request, timeout(endpoint)).await
+            self.context.http.send(begun.request, timeout(&endpoint)).await
         };
-        let outcome = outcome::read(endpoint.spec.response_format, &request.json, &seen);
+        let outcome = outcome::read(endpoint.spec.response_format, begun.request.sent(), &seen);
         permit.finish(outcome.lesson, &outcome.message);
         self.log(attempt.number, &outcome);
-        self.record(coupon, attempt.number, &outcome, endpoint).await;
+        self.record(coupon, attempt.number, &outcome, &endpoint).await;
         Ok(())
     }
 
@@ -182,6 +180,43 @@ impl Task {
             );
         }
     }
+}
+
+/// What is to be sent, as it was found when its turn had come.
+struct Wanted {
+    coupon: Coupon,
+    endpoint: Arc<Endpoint>,
+    rows: RowSet,
+}
+
+impl Wanted {
+    fn request(&self, delivery: &str, now: DateTime<Utc>) -> Prepared {
+        self.endpoint.request(Records::of(&self.coupon.spec), delivery, &self.rows, now)
+    }
+}
+
+/// A request whose intent is to be written.
+struct Begun<'a> {
+    request: &'a OutgoingRequest,
+    rows: RowSet,
+    given_up: &'a [GivenUp],
+}
+
+/// Rows that cannot be sent, each with its own reason: the others are.
+fn given_up(prepared: &Prepared) -> Vec<GivenUp> {
+    let unfit = prepared.unfit.iter().map(|(row, error)| GivenUp {
+        row: *row,
+        expired: false,
+        reason: reason::INVALID,
+        message: format!("nothing was sent: {error}"),
+    });
+    let stale = prepared.stale.iter().map(|row| GivenUp {
+        row: *row,
+        expired: true,
+        reason: reason::EXPIRED,
+        message: FRESHNESS_PASSED.to_owned(),
+    });
+    unfit.chain(stale).collect()
 }
 
 fn timeout(endpoint: &Endpoint) -> Duration {

@@ -1,17 +1,18 @@
 //! Gathers what a Coupon's plan depends on, from caches: the writes that follow have the Coupon's
 //! resourceVersion as their precondition.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use futures::FutureExt;
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 
 use super::plan::{CampaignState, Circumstances};
 use crate::api::campaign::Campaign;
 use crate::api::coupon::Coupon;
-use crate::controllers::context::Context;
+use crate::controllers::context::{Context, lane};
 use crate::delivery::endpoint::Endpoint;
 
 /// A Coupon with what its plan depends on.
@@ -19,6 +20,7 @@ pub struct Fetched {
     pub coupon: Coupon,
     pub namespace: String,
     pub endpoints: HashMap<String, Arc<Endpoint>>,
+    paused: HashSet<String>,
     campaign: CampaignState,
     active: bool,
     created: Option<DateTime<Utc>>,
@@ -32,6 +34,9 @@ pub fn run(object: &DeserializeGuard<Coupon>, context: &Context) -> Option<Fetch
     if !context.works_in(&namespace) || coupon.metadata.deletion_timestamp.is_some() {
         return None;
     }
+    let paused = |name: &String| context.pacer.pause(&lane(&namespace, name)).is_some();
+    let webhooks = coupon.spec.deliveries.iter().map(|d| d.webhook_ref.name.clone());
+    let paused = webhooks.filter(paused).collect();
     let endpoints = coupon
         .spec
         .deliveries
@@ -47,6 +52,7 @@ pub fn run(object: &DeserializeGuard<Coupon>, context: &Context) -> Option<Fetch
             .map(|created| context.clock.at(created)),
         now: context.clock.now(),
         endpoints,
+        paused,
         namespace,
         coupon,
     })
@@ -55,6 +61,10 @@ pub fn run(object: &DeserializeGuard<Coupon>, context: &Context) -> Option<Fetch
 /// One whose Campaign is absent, deleting or suspended is not sent, and goes on when it is back.
 fn campaign_state(coupon: &Coupon, namespace: &str, context: &Context) -> CampaignState {
     let Some(name) = &coupon.spec.campaign else { return CampaignState::NotNeeded };
+    if context.stores.campaigns.wait_until_ready().now_or_never().is_none() {
+        // Once it is, its Campaign wakes it.
+        return CampaignState::NotYetKnown;
+    }
     let state = |campaign: &Campaign| match campaign {
         c if c.metadata.deletion_timestamp.is_some() => CampaignState::Gone,
         c if c.spec.suspend => CampaignState::Suspended,
@@ -70,6 +80,7 @@ impl Fetched {
             created: self.created,
             campaign: self.campaign,
             endpoints: &self.endpoints,
+            paused: &self.paused,
             active: self.active,
             now: self.now,
         }

@@ -5,6 +5,8 @@ mod apply;
 mod deliver;
 mod fetch;
 pub mod plan;
+pub mod resolutions;
+pub mod resolve;
 pub mod status;
 
 use std::sync::Arc;

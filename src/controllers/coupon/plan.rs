@@ -1,14 +1,18 @@
 //! What is next for a Coupon. Pure: it takes the time as an argument.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::api::coupon::{Attempt, Coupon, CouponState, Delivery, DeliveryStatus};
+use super::resolve;
+use crate::api::coupon::{Attempt, Coupon, CouponState, DeliveryStatus};
+use crate::api::webhook::OnUnknown;
 use crate::delivery::endpoint::Endpoint;
-use crate::delivery::retry::{CLEVERTAP_FRESHNESS_SECONDS, Deadlines};
+use crate::delivery::progress::{self, Link};
+use crate::delivery::retry::Deadlines;
+use crate::records::{Records, RowSet};
 
 /// How much longer than its timeout an attempt of another process may still be on its way.
 const SENDER_GRACE: TimeDelta = TimeDelta::seconds(10);
@@ -25,6 +29,8 @@ pub enum CampaignState {
     Running,
     Suspended,
     Gone,
+    /// The operator has just been started.
+    NotYetKnown,
 }
 
 /// What a plan depends on.
@@ -36,6 +42,8 @@ pub struct Circumstances<'a> {
     pub campaign: CampaignState,
     /// The endpoints that are ready, by Webhook.
     pub endpoints: &'a HashMap<String, Arc<Endpoint>>,
+    /// Webhooks that send nothing now, by name.
+    pub paused: &'a HashSet<String>,
     /// A task of this process is sending it now.
     pub active: bool,
     pub now: DateTime<Utc>,
@@ -48,14 +56,20 @@ pub enum Plan {
     Nothing,
     /// Look again after a while.
     Wait(Duration),
-    /// Send a delivery, by its name, if its turn comes before it is too late.
-    Send { delivery: String, until: Option<DateTime<Utc>> },
+    /// Send rows of a delivery, by its name, if its turn comes before it is too late.
+    Send { delivery: String, rows: RowSet, until: Option<DateTime<Utc>> },
     /// Hold it: it was restored.
     HoldRestored,
-    /// Give a delivery up: its time has passed.
-    Expire { delivery: String, why: &'static str },
+    /// Give rows of a delivery up: their time has passed.
+    Expire { delivery: String, rows: RowSet, why: &'static str },
+    /// Hold rows of a delivery for a person: nobody knows what came of them, and its Webhook says Hold now.
+    Hold { delivery: String, rows: RowSet },
     /// An attempt's sender is gone, and nobody knows what came of it.
     SenderLost { delivery: String, attempt: i32 },
+    /// Do what a person decided by annotation.
+    Resolve,
+    /// Its Campaign is not there: it waits, and says so.
+    CampaignGone,
     /// The Webhook has parameters that were not frozen in this Coupon.
     ParametersMissing { delivery: String, parameters: Vec<String> },
 }
@@ -64,16 +78,51 @@ pub enum Plan {
 #[must_use]
 pub fn run(at: &Circumstances<'_>) -> Plan {
     let status = at.coupon.status.clone().unwrap_or_default();
-    if status.state.is_settled() || at.active {
+    if at.active {
+        return Plan::Nothing;
+    }
+    if status.state != CouponState::Sending && resolve::pending(at.coupon).is_some() {
+        return Plan::Resolve;
+    }
+    if status.state.is_settled() {
         return Plan::Nothing;
     }
     if status.is_empty() && was_restored(at) {
         return Plan::HoldRestored;
     }
-    let open = |d: &&Delivery| status.delivery(&d.name).is_none_or(|s| s.state != CouponState::Delivered);
-    let Some(delivery) = at.coupon.spec.deliveries.iter().find(open) else { return Plan::Nothing };
-    let delivery_status = status.delivery(&delivery.name).cloned().unwrap_or_default();
-    on_its_way(at, delivery, &delivery_status).unwrap_or_else(|| next_attempt(at, delivery, &delivery_status))
+    let chain = progress::chain(&at.coupon.spec, &status);
+    if let Some(plan) = chain.iter().find_map(|link| on_its_way(at, link)) {
+        return plan;
+    }
+    if at.campaign == CampaignState::Gone {
+        return Plan::CampaignGone;
+    }
+    first(chain.iter().filter(|link| !link.open.is_empty()).map(|link| step(at, link)))
+}
+
+/// What can be done for a delivery.
+enum Step {
+    Now(Plan),
+    /// It waits for its Webhook, which is paused: only if nothing else can be done.
+    WhenResumed(Plan),
+    After(Duration),
+    /// Not before something changes.
+    Blocked,
+}
+
+/// One request of a Coupon at a time: of the first delivery in the chain that can go on.
+fn first(steps: impl Iterator<Item = Step>) -> Plan {
+    let (mut paused, mut after) = (None, None::<Duration>);
+    for step in steps {
+        match step {
+            Step::Now(plan) => return plan,
+            Step::WhenResumed(plan) => paused = paused.or(Some(plan)),
+            Step::After(duration) => after = Some(after.map_or(duration, |other| other.min(duration))),
+            Step::Blocked => {}
+        }
+    }
+    // A wait is over by itself, and then the paused one is looked at again.
+    after.map(Plan::Wait).or(paused).unwrap_or(Plan::Nothing)
 }
 
 fn was_restored(at: &Circumstances<'_>) -> bool {
@@ -85,64 +134,107 @@ fn was_restored(at: &Circumstances<'_>) -> bool {
 }
 
 /// What to do of an attempt without an outcome; none if there is no such attempt.
-fn on_its_way(at: &Circumstances<'_>, delivery: &Delivery, status: &DeliveryStatus) -> Option<Plan> {
-    let attempt = status.last_attempt.as_ref().filter(|a| a.outcome.is_none())?;
-    let longest = attempt_timeout(at, delivery).checked_add(&SENDER_GRACE).unwrap_or(SENDER_GRACE);
+fn on_its_way(at: &Circumstances<'_>, link: &Link) -> Option<Plan> {
+    let attempt = link.status.last_attempt.as_ref().filter(|a| a.outcome.is_none())?;
+    let longest = attempt_timeout(at, link).checked_add(&SENDER_GRACE).unwrap_or(SENDER_GRACE);
     let left = longest.checked_sub(&at.now.signed_duration_since(attempt.start_time)).unwrap_or_default();
     Some(match left.to_std() {
         Ok(left) if !left.is_zero() => Plan::Wait(left),
-        _ => Plan::SenderLost { delivery: delivery.name.clone(), attempt: attempt.number },
+        _ => Plan::SenderLost { delivery: link.name.clone(), attempt: attempt.number },
     })
 }
 
 /// The longest that an attempt may take. Without its Webhook, the longest that any may.
-fn attempt_timeout(at: &Circumstances<'_>, delivery: &Delivery) -> TimeDelta {
-    let seconds = at.endpoints.get(&delivery.webhook_ref.name).map_or(300, |e| e.spec.timeout_seconds);
+fn attempt_timeout(at: &Circumstances<'_>, link: &Link) -> TimeDelta {
+    let seconds = at.endpoints.get(&link.webhook).map_or(300, |e| e.spec.timeout_seconds);
     TimeDelta::seconds(i64::from(seconds))
 }
 
-fn next_attempt(at: &Circumstances<'_>, delivery: &Delivery, status: &DeliveryStatus) -> Plan {
+fn step(at: &Circumstances<'_>, link: &Link) -> Step {
     match at.campaign {
-        CampaignState::Suspended | CampaignState::Gone => return Plan::Nothing,
+        CampaignState::Suspended | CampaignState::Gone | CampaignState::NotYetKnown => return Step::Blocked,
         CampaignState::NotNeeded | CampaignState::Running => {}
     }
-    let Some(endpoint) = at.endpoints.get(&delivery.webhook_ref.name) else { return Plan::Nothing };
-    let deadlines = deadlines(at, delivery, endpoint);
+    let Some(endpoint) = at.endpoints.get(&link.webhook) else { return Step::Blocked };
+    let deadlines = deadlines(at, link, endpoint);
     if let Some(why) = deadlines.passed(at.now) {
-        return Plan::Expire { delivery: delivery.name.clone(), why };
+        let rows = if deadlines.only_freshness(at.now) { stale(at, link, endpoint) } else { link.open.clone() };
+        return Step::Now(Plan::Expire { delivery: link.name.clone(), rows, why });
     }
-    let missing = endpoint.missing_parameters(&delivery.parameters);
+    let until = deadlines.earliest();
+    let doubtful = link.again().and(&link.status.unknown).minus(&link.status.approved);
+    if endpoint.spec.on_unknown == OnUnknown::Hold && !doubtful.is_empty() {
+        return Step::Now(Plan::Hold { delivery: link.name.clone(), rows: doubtful });
+    }
+    let missing = missing_parameters(at, link, endpoint);
     if !missing.is_empty() {
-        let parameters = missing.into_iter().map(str::to_owned).collect();
-        return Plan::ParametersMissing { delivery: delivery.name.clone(), parameters };
+        return Step::Now(Plan::ParametersMissing { delivery: link.name.clone(), parameters: missing });
     }
-    if endpoint.spec.suspend {
-        return Plan::Nothing;
+    let rows = rows(link, endpoint);
+    if endpoint.spec.suspend || rows.is_empty() {
+        return after(until, at.now);
     }
-    match status.next_attempt_time.and_then(|next| next.signed_duration_since(at.now).to_std().ok()) {
-        Some(left) if !left.is_zero() => Plan::Wait(left),
-        _ => Plan::Send { delivery: delivery.name.clone(), until: deadlines.earliest() },
+    if let Some(next) = link.status.next_attempt_time.filter(|next| *next > at.now) {
+        return after(until.into_iter().chain([next]).min(), at.now);
     }
+    let plan = Plan::Send { delivery: link.name.clone(), rows, until };
+    if at.paused.contains(&link.webhook) { Step::WhenResumed(plan) } else { Step::Now(plan) }
 }
 
-fn deadlines(at: &Circumstances<'_>, delivery: &Delivery, endpoint: &Endpoint) -> Deadlines {
+fn after(at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Step {
+    let left = at.and_then(|at| at.signed_duration_since(now).to_std().ok());
+    left.map_or(Step::Blocked, Step::After)
+}
+
+/// The rows of the next request: those that are sent again, and those that were never sent. A short slice
+/// of the latter waits for those that an earlier delivery may still accept, unless it is the first.
+fn rows(link: &Link, endpoint: &Endpoint) -> RowSet {
+    let most = link.status.max_rows.and_then(|most| u32::try_from(most).ok()).unwrap_or(u32::MAX);
+    let most = most.min(endpoint.spec.max_batch()).max(1);
+    let fresh = link.fresh();
+    let waits = link.may_grow && link.status.attempts > 0 && fresh.len() < most;
+    let all = if waits { link.again() } else { link.again().or(&fresh) };
+    all.first(most)
+}
+
+fn missing_parameters(at: &Circumstances<'_>, link: &Link, endpoint: &Endpoint) -> Vec<String> {
+    // Rows have the same columns, so that the first speaks for all; one that cannot be read fails by itself.
+    let first = link.open.iter().next().and_then(|row| Records::of(&at.coupon.spec).get(row).ok());
+    let missing = first.map(|record| endpoint.missing_parameters(&record.parameters(&link.name)));
+    missing.unwrap_or_default()
+}
+
+fn deadlines(at: &Circumstances<'_>, link: &Link, endpoint: &Endpoint) -> Deadlines {
     let since = at.coupon.spec.issued_at.or(at.created);
-    // A value that cannot be rendered is found when it is sent; it has no ts of its own.
-    let timestamp = endpoint.request(&delivery.parameters).ok().and_then(|request| request.timestamp());
+    let first = link.open.iter().next();
     Deadlines {
         webhook: since.and_then(|since| Deadlines::after(since, endpoint.spec.deadline_seconds)),
         expiry: at.coupon.spec.expiry_time,
-        freshness: timestamp
-            .and_then(|ts| DateTime::from_timestamp(ts, 0))
-            .and_then(|ts| Deadlines::after(ts, CLEVERTAP_FRESHNESS_SECONDS)),
+        // A value that cannot be filled in is found when it is sent; it has no ts of its own.
+        freshness: first.and_then(|row| endpoint.fresh_until(Records::of(&at.coupon.spec), &link.name, row)),
     }
+}
+
+/// The rows that CleverTap would no longer take as fresh.
+fn stale(at: &Circumstances<'_>, link: &Link, endpoint: &Endpoint) -> RowSet {
+    let records = Records::of(&at.coupon.spec);
+    let until = |row: &u32| endpoint.fresh_until(records, &link.name, *row);
+    link.open.iter().filter(|row| until(row).is_some_and(|until| until <= at.now)).collect()
 }
 
 /// The attempt that follows the last, as it is written before anything is sent.
 #[must_use]
-pub fn intent(status: &DeliveryStatus, payload_digest: String, sender: &str, now: DateTime<Utc>) -> Attempt {
+pub fn intent(
+    status: &DeliveryStatus,
+    rows: RowSet,
+    payload_digest: String,
+    sender: &str,
+    now: DateTime<Utc>,
+) -> Attempt {
     Attempt {
         number: status.attempts.saturating_add(1),
+        rows,
+        unknown: RowSet::default(),
         start_time: now,
         completion_time: None,
         payload_digest,

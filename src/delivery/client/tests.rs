@@ -1,14 +1,13 @@
 //! What the client reports of each way in which a request can end, against the stand-in over TLS, and
 //! where it does not go.
 
-use std::collections::BTreeMap;
-
 use clevertap_stand_in::{Config, Fault, StandIn};
 use serde_json::json;
 
 use super::*;
 use crate::api::webhook::WebhookSpec;
 use crate::delivery::endpoint::{Endpoint, ResolvedHeader, Templates};
+use crate::records::{Records, RowSet};
 
 const SHORT: Duration = Duration::from_millis(400);
 
@@ -23,7 +22,9 @@ fn request_to(url: &str, payload: bool) -> OutgoingRequest {
     let headers = [("X-CleverTap-Account-Id", &defaults.account_id), ("X-CleverTap-Passcode", &defaults.passcode)];
     let resolved = headers.map(|(name, value)| ResolvedHeader::new(name, value).unwrap()).to_vec();
     let templates = Templates::parse(&spec).unwrap();
-    Endpoint::new(("ns", "u".into(), 1), spec, templates, resolved, &[0; 32]).request(&BTreeMap::new()).unwrap()
+    let coupon = serde_json::from_value(json!({ "recipient": "x", "code": "X", "deliveries": [] })).unwrap();
+    let endpoint = Endpoint::new(("ns", "u".into(), 1), spec, templates, resolved, &[0; 32]);
+    endpoint.request(Records::of(&coupon), "tell", &RowSet::up_to(1), Clock::real().now()).request.unwrap()
 }
 
 fn upload() -> OutgoingRequest {

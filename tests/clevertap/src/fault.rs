@@ -31,6 +31,8 @@ pub enum Fault {
     OversizedBody,
     /// These records, from 1, fail with 555, "server error".
     ServerError { records: Vec<usize> },
+    /// 413 without storing, if there are more records than this; else nothing goes wrong.
+    RefusedAbove { records: usize },
     /// The answer comes after so long.
     Slow { delay: Duration },
 }
@@ -40,6 +42,14 @@ impl Fault {
     #[must_use]
     pub fn status(status: u16) -> Self {
         Self::Status { status, stored: false, retry_after: None, location: None }
+    }
+
+    /// What goes wrong with a request of so many records, if anything does.
+    pub(crate) fn with(self, sent: usize) -> Option<Self> {
+        match self {
+            Self::RefusedAbove { records } => (sent > records).then(|| Self::status(413)),
+            other => Some(other),
+        }
     }
 
     /// True if the records are stored although something goes wrong.

@@ -319,6 +319,7 @@ impl Connection {
         let identities = store.requests[index].identities();
         let faulty = plain || head.path() == "/1/upload";
         let fault = if faulty { store.next_fault(&identities) } else { None };
+        let fault = fault.and_then(|fault| fault.with(identities.len()));
         store.requests[index].fault = fault.as_ref().map(|f| format!("{f:?}"));
         let answer = match (head.method.as_str(), head.path()) {
             ("POST", "/1/upload") => api::upload(&mut store, head, body, number, fault.as_ref()),
@@ -363,7 +364,7 @@ impl Connection {
             Fault::WrongContentType => answer.content_type = "text/html",
             Fault::OversizedBody => answer.body = " ".repeat(8 * 1024 * 1024),
             Fault::Slow { delay } => tokio::time::sleep(delay).await,
-            Fault::SilentDrop | Fault::ServerError { .. } => {}
+            Fault::SilentDrop | Fault::ServerError { .. } | Fault::RefusedAbove { .. } => {}
         }
         self.send(stream, &answer, number, false, in_flight).await
     }

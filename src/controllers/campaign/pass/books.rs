@@ -7,7 +7,8 @@ use kube::core::DeserializeGuard;
 use super::Pass;
 use crate::api::coupon::Coupon;
 use crate::controllers::error::{Error, bounded};
-use crate::issuing::ledger::{Entry, Ledger};
+use crate::issuing::ledger::Ledger;
+use crate::records::Records;
 use crate::rules::budget::Allowance;
 
 const PAGE: u32 = 500;
@@ -26,13 +27,17 @@ impl Pass<'_> {
         let mut allowance = Allowance::at(&fetched.campaign.spec.budgets, fetched.zone(), fetched.now);
         let campaign = format!("spec.campaign={}", fetched.name);
         let selector = if allowance.is_unlimited() { format!("{campaign},spec.rule={rule}") } else { campaign };
-        let mut entries = Vec::new();
+        let mut ledger = Ledger::default();
         let look = |coupon: &Coupon| {
-            coupon.spec.issued_at.into_iter().for_each(|issued_at| allowance.note(issued_at));
-            entries.extend(Entry::of(coupon).filter(|_| coupon.spec.rule.as_deref() == Some(rule)));
+            if let Some(issued_at) = coupon.spec.issued_at {
+                (0..Records::of(&coupon.spec).count()).for_each(|_| allowance.note(issued_at));
+            }
+            if coupon.spec.rule.as_deref() == Some(rule) {
+                ledger.add(coupon);
+            }
         };
         self.each_coupon(ListParams::default().fields(&selector), look).await?;
-        Ok(Books { ledger: Ledger::new(entries), allowance })
+        Ok(Books { ledger, allowance })
     }
 
     pub(super) async fn each_coupon(&self, mut params: ListParams, mut look: impl FnMut(&Coupon)) -> Result<(), Error> {

@@ -8,12 +8,21 @@ use kube::api::PostParams;
 use kube::core::ObjectMeta;
 
 use super::Pass;
+use crate::api::campaign::OccurrenceStatus;
 use crate::api::coupon::{Coupon, CouponSpec};
 use crate::controllers::error::{Error, bounded};
-use crate::issuing::names::{Grant, coupon_name};
+use crate::issuing::chunks::Queue;
+use crate::issuing::ledger::Ledger;
+use crate::issuing::names::{Grant, Recipients, coupon_name};
 
 /// Creates in flight: names make them safe side by side.
 const CREATES_AT_ONCE: usize = 8;
+
+/// A Coupon that is there.
+enum Written {
+    New(Coupon),
+    There(Coupon),
+}
 
 /// A Coupon that could not be written.
 pub(super) enum CreateError {
@@ -21,45 +30,87 @@ pub(super) enum CreateError {
     NameConflict(String),
 }
 
+/// What came of writing Coupons.
+#[derive(Default)]
+pub(super) struct Created {
+    /// Those that are there.
+    pub coupons: Vec<Coupon>,
+    pub failed: Option<CreateError>,
+    /// False if the Campaign changed before all were written.
+    pub whole: bool,
+}
+
 impl Pass<'_> {
-    /// Writes Coupons until all are there, one fails, or the Campaign is suspended. Returns those that
-    /// are there.
-    pub(super) async fn create_all(&self, drafts: Vec<CouponSpec>) -> (Vec<Coupon>, Option<CreateError>) {
+    /// Writes Coupons of one record until all are there, one fails, or the Campaign is suspended.
+    pub(super) async fn create_singles(&self, drafts: Vec<CouponSpec>) -> Created {
         let stop = AtomicBool::new(false);
+        let begun = drafts.len();
         let goes_on = |_: &CouponSpec| std::future::ready(!stop.load(Ordering::Relaxed) && self.goes_on());
         let mut results =
             stream::iter(drafts).take_while(goes_on).map(|draft| self.create(draft)).buffered(CREATES_AT_ONCE);
-        let (mut created, mut failed) = (Vec::new(), None);
+        let mut created = Created::default();
         while let Some(result) = results.next().await {
             match result {
-                Ok(coupon) => created.push(coupon),
+                Ok(Written::New(coupon) | Written::There(coupon)) => created.coupons.push(coupon),
                 // Those already on their way are let finish, so that they are counted.
                 Err(error) => {
                     stop.store(true, Ordering::Relaxed);
-                    failed = failed.or(Some(error));
+                    created.failed = created.failed.or(Some(error));
                 }
             }
         }
         drop(results);
-        (created, failed)
+        created.whole = created.coupons.len() == begun;
+        created
+    }
+
+    /// Writes Coupons of many records, one after the other: each chunk only after those before it are there
+    /// and were read, so that nobody is in two.
+    pub(super) async fn create_chunks(
+        &self,
+        drafts: Vec<CouponSpec>,
+        occurrence: &OccurrenceStatus,
+        ledger: &Ledger,
+    ) -> Created {
+        let size = occurrence.batch_size.and_then(|size| usize::try_from(size).ok()).unwrap_or(1);
+        let mut number = ledger.next_chunk(&occurrence.key);
+        let (mut queue, mut created) = (Queue::new(drafts), Created::default());
+        while self.goes_on()
+            && let Some(chunk) = queue.take(size, number)
+        {
+            match self.create(chunk.spec.clone()).await {
+                Ok(Written::New(coupon)) => created.coupons.push(coupon),
+                Ok(Written::There(coupon)) => {
+                    queue.put_back(chunk, &coupon.spec);
+                    created.coupons.push(coupon);
+                }
+                Err(error) => {
+                    created.failed = Some(error);
+                    return created;
+                }
+            }
+            number = number.saturating_add(1);
+        }
+        created.whole = queue.is_empty();
+        created
     }
 
     /// Writes one Coupon. If one of that name is there, it must record the same grant.
-    async fn create(&self, spec: CouponSpec) -> Result<Coupon, CreateError> {
+    async fn create(&self, spec: CouponSpec) -> Result<Written, CreateError> {
         let name = coupon_name(grant(&spec));
         let api: Api<Coupon> = Api::namespaced(self.context.client.clone(), &self.fetched.namespace);
         let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
         let coupon = Coupon { metadata, spec, status: None };
         match bounded(api.create(&PostParams::default(), &coupon)).await {
-            Ok(created) => Ok(created),
+            Ok(created) => Ok(Written::New(created)),
             Err(error) if error.is_conflict() => {
                 let there = bounded(api.get(&name)).await.map_err(CreateError::Api)?;
                 if grant(&there.spec) == grant(&coupon.spec) {
-                    return Ok(there);
+                    return Ok(Written::There(there));
                 }
                 Err(CreateError::NameConflict(format!(
                     "Coupon {name} exists and records something else, so {} gets no code: delete or rename that Coupon",
-                    coupon.spec.recipient
+                    coupon.spec.recipient.as_deref().unwrap_or("its chunk of recipients")
                 )))
             }
             Err(error) => Err(CreateError::Api(error)),
@@ -72,6 +123,9 @@ fn grant(spec: &CouponSpec) -> Grant<'_> {
         campaign: spec.campaign.as_deref().unwrap_or_default(),
         rule: spec.rule.as_deref().unwrap_or_default(),
         occurrence: spec.occurrence.as_deref().unwrap_or_default(),
-        recipient: &spec.recipient,
+        to: match spec.chunk {
+            Some(number) => Recipients::Chunk(number),
+            None => Recipients::One(spec.recipient.as_deref().unwrap_or_default()),
+        },
     }
 }

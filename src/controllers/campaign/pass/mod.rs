@@ -12,7 +12,7 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
 use self::books::Books;
-use self::create::CreateError;
+use self::create::{CreateError, Created};
 use self::select::Candidates;
 use super::fetch::Fetched;
 use super::missed::{Missed, anniversaries_closed};
@@ -23,7 +23,7 @@ use crate::api::conditions::reason;
 use crate::controllers::context::Context;
 use crate::controllers::error::{Error, bounded};
 use crate::issuing::draft::{self, Circumstances};
-use crate::issuing::ledger::{Entry, Ledger, Tally, missing};
+use crate::issuing::ledger::{Ledger, Tally, missing};
 use crate::rules::budget::Allowance;
 use crate::rules::occurrence::{Occurrence, Timing, year_key};
 
@@ -61,7 +61,7 @@ impl Pass<'_> {
             books = self.books(&issue.rule.name).await?;
         }
         let tally = books.ledger.tally(&occurrence.key, self.campaign_uid());
-        let missing = missing(&occurrence, tally);
+        let missing = missing(&occurrence, tally, books.ledger.missing_chunks(&occurrence.key));
         let accepted = issue.accepted_missing.max(occurrence.accepted_missing);
         if missing > accepted {
             return Ok(coupons_missing(&occurrence, tally, missing));
@@ -117,17 +117,24 @@ impl Pass<'_> {
             Ok(drafts) => {
                 occurrence.ineligible = drafts.reasons.into_counts();
                 done.outcome.exhausted = drafts.spent.map(|spent| said(&spent));
-                let begun = drafts.specs.len();
-                let (created, failed) = self.create_all(drafts.specs).await;
-                let issued = created.len();
-                created.iter().filter_map(Entry::of).for_each(|entry| books.ledger.add(entry));
+                let before = books.ledger.tally(&occurrence.key, self.campaign_uid()).issued;
+                let created = match occurrence.shape {
+                    Shape::Single => self.create_singles(drafts.specs).await,
+                    Shape::Batch => self.create_chunks(drafts.specs, &occurrence, &books.ledger).await,
+                };
+                let Created { coupons, failed, whole: all_there } = created;
+                for coupon in &coupons {
+                    books.ledger.add(coupon);
+                }
+                let after = books.ledger.tally(&occurrence.key, self.campaign_uid()).issued;
+                let issued = usize::try_from(after.saturating_sub(before)).unwrap_or_default();
                 log_pass(self.fetched, &occurrence, issued);
                 match failed {
                     Some(CreateError::Api(error)) => return Err(error),
                     Some(CreateError::NameConflict(message)) => {
                         done.outcome.stopped = Some((reason::NAME_CONFLICT, message));
                     }
-                    None => done.again = issued < begun || !whole,
+                    None => done.again = !all_there || !whole,
                 }
             }
         }
@@ -233,10 +240,11 @@ fn occurrence(issue: &Issue, ledger: &Ledger, campaign_uid: &str) -> OccurrenceS
         },
         None => OccurrenceStatus {
             rule: issue.rule.name.clone(),
-            key,
             window,
             grants_until: until,
-            shape: Shape::Single,
+            shape: ledger.shape(&key).unwrap_or(if issue.rule.batch > 1 { Shape::Batch } else { Shape::Single }),
+            batch_size: (issue.rule.batch > 1).then(|| i32::try_from(issue.rule.batch).unwrap_or(i32::MAX)),
+            key,
             campaign_uid: campaign_uid.to_owned(),
             ..OccurrenceStatus::default()
         },

@@ -17,6 +17,7 @@ use crate::issuing::codes::{CodeError, Lookup, TakenCodes};
 use crate::issuing::draft;
 use crate::issuing::ledger::{Held, Ledger};
 use crate::issuing::selection::{Offer, Reasons, Refusal, distinct};
+use crate::records::Records;
 use crate::rules::budget::{Allowance, Spent};
 use crate::rules::occurrence::Occurrence;
 
@@ -178,7 +179,9 @@ impl Pass<'_> {
             Ok(Lookup::Needed) => {
                 let lock = self.context.code_locks.lock(&self.fetched.namespace).await;
                 self.each_coupon(ListParams::default(), |coupon| {
-                    taken.take(&coupon.spec.code);
+                    Records::of(&coupon.spec).iter().for_each(|(_, record)| {
+                        taken.take(record.code());
+                    });
                 })
                 .await?;
                 Ok(Ok((taken, Some(lock))))

@@ -14,7 +14,7 @@ use super::*;
 use crate::api::campaign::{OncePer, Window};
 use crate::controllers::campaign::plan::{self, Memory};
 use crate::controllers::campaign::validate::{self, CompiledRule, KnownWebhook};
-use crate::issuing::ledger::Held;
+use crate::issuing::ledger::{Entry, Held};
 use crate::issuing::selection::Offer;
 use crate::schedule::Calendar;
 
@@ -92,7 +92,8 @@ impl Life {
     /// A pass, as the operator makes it, without an API server: who is granted what now.
     fn pass(&mut self, variant: &Variant) -> Vec<Entry> {
         let campaign = self.campaign(variant);
-        let webhooks = BTreeMap::from([("w".to_owned(), KnownWebhook { parameters: Vec::new(), problem: None })]);
+        let webhooks =
+            BTreeMap::from([("w".to_owned(), KnownWebhook { parameters: Vec::new(), max_batch: 1, problem: None })]);
         let validated = validate::run(&campaign.spec, &variant.compiled, &webhooks);
         let memory = Memory {
             since_pass: None,
@@ -117,7 +118,7 @@ impl Life {
             let ledger = Ledger::new(self.ledger.clone());
             let mut occurrence = occurrence(&issue, &ledger, "uid");
             let mut left_behind = false;
-            assert_eq!(missing(&occurrence, ledger.tally(&occurrence.key, "uid")), 0, "nothing was deleted");
+            assert_eq!(missing(&occurrence, ledger.tally(&occurrence.key, "uid"), 0), 0, "nothing was deleted");
             for (profile, own) in candidates.under(&occurrence.key).open {
                 let held = ledger.holders().held(&profile.integration_id, &own);
                 left_behind |= held == Some(Held::KeyOnly) && occurrence.key != issue.own_key();

@@ -51,7 +51,8 @@ fn everybody(issue: &Issue) -> &Occurrence {
 
 fn planned(changes: &Value, memory: &Memory, now: &str) -> Plan {
     let campaign = campaign(changes);
-    let webhooks = BTreeMap::from([("w".to_owned(), KnownWebhook { parameters: Vec::new(), problem: None })]);
+    let webhooks =
+        BTreeMap::from([("w".to_owned(), KnownWebhook { parameters: Vec::new(), max_batch: 1, problem: None })]);
     let validated = validate::run(&campaign.spec, &validate::compile(&campaign.spec), &webhooks);
     assert!(validated.problems.is_empty(), "{:?}", validated.problems);
     run(&campaign, &validated, memory, now.parse().unwrap())

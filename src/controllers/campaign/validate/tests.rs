@@ -24,7 +24,7 @@ fn webhook(problem: Option<&str>) -> BTreeMap<String, KnownWebhook> {
         serde_json::from_value(json!([{ "name": "Code", "type": "String" }, { "name": "Limit", "type": "Number" }]));
     BTreeMap::from([(
         "w".to_owned(),
-        KnownWebhook { parameters: parameters.unwrap(), problem: problem.map(str::to_owned) },
+        KnownWebhook { parameters: parameters.unwrap(), max_batch: 1, problem: problem.map(str::to_owned) },
     )])
 }
 

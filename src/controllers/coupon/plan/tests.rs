@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::coupon::{AttemptOutcome, CouponStatus};
+use crate::api::coupon::{AttemptOutcome, CouponState, CouponStatus};
 use crate::delivery::endpoint::Templates;
 
 const DELIVERY: &str = "tell";
@@ -35,13 +35,16 @@ fn endpoints(changes: &Value) -> HashMap<String, Arc<Endpoint>> {
 }
 
 fn attempted(outcome: Option<AttemptOutcome>, state: CouponState, next: Option<DateTime<Utc>>) -> CouponStatus {
-    let attempt = Attempt { outcome, ..intent(&DeliveryStatus::default(), String::new(), "another", at(0)) };
+    let attempt = intent(&DeliveryStatus::default(), RowSet::up_to(1), String::new(), "another", at(0));
+    let retrying = RowSet::up_to(u32::from(outcome.is_some()));
     let delivery = DeliveryStatus {
         name: DELIVERY.into(),
         state,
         attempts: 1,
+        retrying,
         next_attempt_time: next,
-        last_attempt: Some(attempt),
+        last_attempt: Some(Attempt { outcome, ..attempt }),
+        ..DeliveryStatus::default()
     };
     CouponStatus { state, deliveries: vec![delivery], ..CouponStatus::default() }
 }
@@ -54,6 +57,7 @@ fn planned(status: Option<CouponStatus>, changes: Value, change: impl FnOnce(&mu
         created: Some(at(0)),
         campaign: CampaignState::Running,
         endpoints: &endpoints,
+        paused: &HashSet::new(),
         active: false,
         now: at(1),
     };
@@ -62,7 +66,7 @@ fn planned(status: Option<CouponStatus>, changes: Value, change: impl FnOnce(&mu
 }
 
 fn send_until(seconds: i64) -> Plan {
-    Plan::Send { delivery: DELIVERY.into(), until: Some(at(seconds)) }
+    Plan::Send { delivery: DELIVERY.into(), rows: RowSet::up_to(1), until: Some(at(seconds)) }
 }
 
 fn send() -> Plan {
@@ -74,9 +78,11 @@ fn a_new_coupon_is_sent_and_nothing_else_stops_it_than_what_should() {
     assert_eq!(planned(None, json!({}), |_| ()), send());
     assert_eq!(planned(None, json!({}), |c| c.active = true), Plan::Nothing);
     assert_eq!(planned(None, json!({}), |c| c.campaign = CampaignState::Suspended), Plan::Nothing);
-    assert_eq!(planned(None, json!({}), |c| c.campaign = CampaignState::Gone), Plan::Nothing);
+    assert_eq!(planned(None, json!({}), |c| c.campaign = CampaignState::Gone), Plan::CampaignGone);
+    assert_eq!(planned(None, json!({}), |c| c.campaign = CampaignState::NotYetKnown), Plan::Nothing);
     assert_eq!(planned(None, json!({}), |c| c.campaign = CampaignState::NotNeeded), send());
-    assert_eq!(planned(None, json!({ "suspend": true }), |_| ()), Plan::Nothing);
+    let until_its_deadline = Plan::Wait(Duration::from_secs(3599));
+    assert_eq!(planned(None, json!({ "suspend": true }), |_| ()), until_its_deadline);
     let none = HashMap::new();
     let (coupon, now) = (coupon(None), at(1));
     let without_webhook = Circumstances {
@@ -84,6 +90,7 @@ fn a_new_coupon_is_sent_and_nothing_else_stops_it_than_what_should() {
         created: None,
         campaign: CampaignState::Running,
         endpoints: &none,
+        paused: &HashSet::new(),
         active: false,
         now,
     };
@@ -161,6 +168,6 @@ fn a_parameter_that_was_not_frozen_stalls_it() {
 #[test]
 fn attempts_are_numbered_one_after_the_other() {
     let before = DeliveryStatus { attempts: 4, ..DeliveryStatus::default() };
-    let next = intent(&before, "digest".into(), "us", at(5));
+    let next = intent(&before, RowSet::up_to(1), "digest".into(), "us", at(5));
     assert_eq!((next.number, next.outcome, next.start_time), (5, None, at(5)));
 }
