@@ -30,6 +30,7 @@ pub mod reason {
     pub const HEADER_VALUE_INVALID: &str = "HeaderValueInvalid";
     pub const CREDENTIALS_REJECTED: &str = "CredentialsRejected";
     pub const ENDPOINT_REJECTED: &str = "EndpointRejected";
+    pub const ENDPOINT_FAILING: &str = "EndpointFailing";
     pub const ADDRESS_REFUSED: &str = "AddressRefused";
 
     pub const SCHEDULED: &str = "Scheduled";

@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod address;
+pub mod breaker;
 pub mod clevertap;
 pub mod client;
 pub mod endpoint;

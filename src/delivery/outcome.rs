@@ -96,6 +96,8 @@ pub enum Lesson {
     /// Credential and endpoint work.
     Proven,
     Nothing,
+    /// The endpoint could not be reached, or did not answer as it should.
+    Failed,
     /// The credential is refused: nothing more is sent with it.
     CredentialRefused,
     /// The endpoint is not what it should be: nothing more is sent to it.
@@ -137,7 +139,7 @@ fn not_sent(why: NotSent) -> Outcome {
             "AddressRefused",
             "the url's host has no public address, or a rehearsal does not name it with --connect-to",
         ),
-        NotSent::NotConnected => (Lesson::Nothing, "NotConnected", "no connection could be made, so nothing was sent"),
+        NotSent::NotConnected => (Lesson::Failed, "NotConnected", "no connection could be made, so nothing was sent"),
         NotSent::TooLate => {
             (Lesson::Nothing, "NotSent", "the operator was held up after it wrote its intent, and sent nothing")
         }
@@ -150,7 +152,7 @@ fn no_answer(why: NoAnswer) -> Outcome {
         NoAnswer::TimedOut => ("TimedOut", "no answer came within timeoutSeconds after the request was sent"),
         NoAnswer::ConnectionLost => ("ConnectionLost", "the connection broke after the request was sent"),
     };
-    Outcome::new(Verdict::Unknown, Lesson::Nothing, None, reason, message)
+    Outcome::new(Verdict::Unknown, Lesson::Failed, None, reason, message)
 }
 
 fn success(format: ResponseFormat, sent: &[Value], answer: &Answer) -> Outcome {
@@ -159,7 +161,7 @@ fn success(format: ResponseFormat, sent: &[Value], answer: &Answer) -> Outcome {
         return Outcome::new(Verdict::Accepted, Lesson::Proven, status, "Accepted", "");
     }
     let unknown =
-        |message: &str| Outcome::new(Verdict::Unknown, Lesson::Nothing, status, "AnswerNotUnderstood", message);
+        |message: &str| Outcome::new(Verdict::Unknown, Lesson::Failed, status, "AnswerNotUnderstood", message);
     let body = match &answer.body {
         Body::Complete(body) => body,
         Body::Cut => return unknown("the answer was cut short"),
@@ -237,7 +239,7 @@ fn refusal(format: ResponseFormat, count: usize, status: u16, retry_after: Optio
         ),
         _ => (
             Verdict::Unknown,
-            Lesson::Nothing,
+            Lesson::Failed,
             "ServerError",
             format!("HTTP {status}: nobody can know whether the record was applied"),
         ),
@@ -290,15 +292,15 @@ mod tests {
 
     #[test]
     fn i5_only_what_was_surely_not_applied_is_certain_to_be_sent_again() {
-        use Lesson::{AddressRefused, CredentialRefused, EndpointRefused, Nothing, Proven, Throttled};
+        use Lesson::{AddressRefused, CredentialRefused, EndpointRefused, Failed, Nothing, Proven, Throttled};
         let empty = || Body::Complete(Vec::new());
         let slow = Throttled { retry_after: None };
         for (seen, expected) in [
-            (Observation::NotSent(NotSent::NotConnected), (RETRY, Nothing)),
+            (Observation::NotSent(NotSent::NotConnected), (RETRY, Failed)),
             (Observation::NotSent(NotSent::TooLate), (RETRY, Nothing)),
             (Observation::NotSent(NotSent::AddressRefused), (RETRY, AddressRefused)),
-            (Observation::NoAnswer(NoAnswer::TimedOut), (Verdict::Unknown, Nothing)),
-            (Observation::NoAnswer(NoAnswer::ConnectionLost), (Verdict::Unknown, Nothing)),
+            (Observation::NoAnswer(NoAnswer::TimedOut), (Verdict::Unknown, Failed)),
+            (Observation::NoAnswer(NoAnswer::ConnectionLost), (Verdict::Unknown, Failed)),
             (answer(302, empty()), (RETRY, EndpointRefused)),
             (answer(400, empty()), (Verdict::Rejected, Proven)),
             (answer(401, empty()), (RETRY, CredentialRefused)),
@@ -312,9 +314,9 @@ mod tests {
             (answer(415, empty()), (RETRY, EndpointRefused)),
             (answer(425, empty()), (RETRY, Nothing)),
             (answer(429, empty()), (RETRY, slow)),
-            (answer(500, empty()), (Verdict::Unknown, Nothing)),
-            (answer(503, empty()), (Verdict::Unknown, Nothing)),
-            (answer(101, empty()), (Verdict::Unknown, Nothing)),
+            (answer(500, empty()), (Verdict::Unknown, Failed)),
+            (answer(503, empty()), (Verdict::Unknown, Failed)),
+            (answer(101, empty()), (Verdict::Unknown, Failed)),
         ] {
             for format in [ResponseFormat::CleverTap, ResponseFormat::HttpStatus] {
                 assert_eq!(read_with(format, &seen), expected, "{seen:?}");
@@ -326,7 +328,7 @@ mod tests {
     fn a_2xx_means_what_the_response_format_says() {
         let body = |text: &str| answer(200, Body::Complete(text.as_bytes().to_vec()));
         let accepted = (Verdict::Accepted, Lesson::Proven);
-        let unknown = (Verdict::Unknown, Lesson::Nothing);
+        let unknown = (Verdict::Unknown, Lesson::Failed);
         for (seen, clevertap) in [
             (body(r#"{"status":"success","processed":1,"unprocessed":[]}"#), accepted),
             (

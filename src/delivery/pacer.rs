@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::outcome::Lesson;
-use super::pacing::{LaneKey, LaneSetup, Pacing, Pause, Ticket};
+use super::pacing::{LaneKey, LaneSetup, Pacing, Pause, Sender, Ticket};
 
 /// Lets requests through, each when its turn has come.
 pub struct Pacer {
@@ -54,7 +54,7 @@ impl Pacer {
         self.lock().pacing.pause(key)
     }
 
-    /// Changes whenever a pause begins.
+    /// Changes whenever a pause begins or ends.
     #[must_use]
     pub fn pauses(&self) -> watch::Receiver<u64> {
         self.pauses.subscribe()
@@ -62,13 +62,13 @@ impl Pacer {
 
     /// Waits for a turn in a Webhook's lane; none if there is no such lane. Dropping the future, or
     /// the permit, gives the place back.
-    pub async fn admit(self: &Arc<Self>, key: &LaneKey) -> Option<Permit> {
+    pub async fn admit(self: &Arc<Self>, key: &LaneKey, whose: Sender) -> Option<Permit> {
         let (sender, turn) = oneshot::channel();
         let permit = {
             let mut state = self.lock();
             state.next = state.next.saturating_add(1);
             let ticket = Ticket(state.next);
-            if !state.pacing.enqueue(key, ticket) {
+            if !state.pacing.enqueue(key, whose, ticket) {
                 return None;
             }
             state.waiting.insert(ticket, sender);
@@ -109,10 +109,10 @@ impl Pacer {
     fn finish(&self, ticket: Ticket, lesson: Lesson, message: &str) {
         let mut state = self.lock();
         state.waiting.remove(&ticket);
-        state.pacing.finish(ticket, lesson, message, Instant::now());
+        let changed = state.pacing.finish(ticket, lesson, message, Instant::now());
         self.grant(&mut state);
         drop(state);
-        if matches!(lesson, Lesson::CredentialRefused | Lesson::EndpointRefused | Lesson::AddressRefused) {
+        if changed {
             self.pauses.send_modify(|n| *n = n.wrapping_add(1));
         }
     }

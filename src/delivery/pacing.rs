@@ -1,14 +1,16 @@
 //! Who may send next. Pure: tickets in, tickets out, with the time as an argument.
 //!
-//! Each Webhook has a lane, in which tickets wait in order. Lanes of the same account take turns, and
-//! share its in-flight limit and its pace after a 429. A refused credential stops every lane that
-//! uses it; a refused endpoint stops its own lane. What is not yet proven sends one request and waits
-//! for its end.
+//! Each Webhook has a lane, in which the tickets of each Campaign wait in order. Lanes of the same account share
+//! its in-flight limit and its pace after a 429; whoever of its namespaces has the fewest requests in flight is
+//! next, and of a namespace the Campaign that has the fewest, so that nobody who holds places for long keeps
+//! others from theirs. A refused credential stops every lane that uses it; a refused or broken endpoint stops
+//! its own lane. What is not yet proven sends one request and waits for its end.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::account::{AccountKey, CredentialDigest};
+use super::breaker::Breaker;
 use super::outcome::Lesson;
 
 /// Namespace and name of a Webhook.
@@ -21,6 +23,14 @@ pub struct LaneKey {
 /// A request that waits for its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
+
+/// Whose request it is.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Sender {
+    /// Empty for a Coupon that a person wrote.
+    pub campaign: String,
+    pub coupon: String,
+}
 
 /// What a lane is, each time its Webhook or its credentials change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,16 +47,29 @@ pub struct LaneSetup {
 /// Why nothing is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pause {
-    Credential { message: String },
-    Endpoint { message: String },
-    Address { message: String },
+    Credential {
+        message: String,
+    },
+    Endpoint {
+        message: String,
+    },
+    Address {
+        message: String,
+    },
+    /// The endpoint failed for several Coupons in a row: one request at a time finds out when it works again.
+    Failing {
+        message: String,
+    },
 }
 
 impl Pause {
     #[must_use]
     pub fn message(&self) -> &str {
         match self {
-            Self::Credential { message } | Self::Endpoint { message } | Self::Address { message } => message,
+            Self::Credential { message }
+            | Self::Endpoint { message }
+            | Self::Address { message }
+            | Self::Failing { message } => message,
         }
     }
 }
@@ -86,8 +109,12 @@ struct Lane {
     setup: LaneSetup,
     gate: Gate,
     pause: Option<Pause>,
+    breaker: Breaker,
     in_flight: usize,
-    waiting: VecDeque<Ticket>,
+    /// Those who wait, by Campaign.
+    waiting: BTreeMap<String, VecDeque<(Ticket, String)>>,
+    /// When it had its last turn.
+    served: u64,
 }
 
 #[derive(Debug, Default)]
@@ -105,13 +132,30 @@ struct Refusal {
     message: String,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Account {
+    limit: usize,
     in_flight: usize,
+    /// So many at once after a 429, more again with each success.
+    allowed: usize,
+    successes: usize,
     not_before: Option<Instant>,
     throttled: u32,
-    /// The lanes in the order of their turns.
-    turns: VecDeque<LaneKey>,
+    lanes: BTreeSet<LaneKey>,
+    /// What namespaces, and their Campaigns, have of it.
+    shares: HashMap<Share, Load>,
+    /// Counts turns.
+    turn: u64,
+}
+
+/// Who takes turns: a namespace, or a Campaign of it.
+type Share = (String, Option<String>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Load {
+    in_flight: usize,
+    /// When it had its last turn.
+    served: u64,
 }
 
 /// A request that was let through.
@@ -119,6 +163,9 @@ struct Account {
 struct Granted {
     lane: LaneKey,
     setup: LaneSetup,
+    sender: Sender,
+    /// It finds out whether a broken endpoint works again.
+    probe: bool,
 }
 
 /// The state of all lanes.
@@ -134,24 +181,22 @@ impl Pacing {
     /// Notes what a Webhook is now. A new generation, or a new credential, is not yet proven.
     pub fn set_lane(&mut self, key: &LaneKey, setup: LaneSetup) {
         self.forgive(key, &setup);
-        let turns = &mut self.accounts.entry(setup.account.clone()).or_default().turns;
-        if !turns.contains(key) {
-            turns.push_back(key.clone());
-        }
+        let limit = setup.account_limit;
+        let account = self.accounts.entry(setup.account.clone()).or_insert_with(|| Account::new(limit));
+        account.lanes.insert(key.clone());
         self.credentials.entry(setup.credential).or_default();
         let Some(lane) = self.lanes.get_mut(key) else {
-            let lane = Lane { setup, gate: Gate::default(), pause: None, in_flight: 0, waiting: VecDeque::new() };
-            self.lanes.insert(key.clone(), lane);
+            self.lanes.insert(key.clone(), Lane::new(setup));
             return;
         };
         let other = lane.setup.uid != setup.uid || lane.setup.generation != setup.generation;
         if other {
-            (lane.gate, lane.pause) = (Gate::default(), None);
+            (lane.gate, lane.pause, lane.breaker) = (Gate::default(), None, Breaker::default());
         }
         let old_account = (lane.setup.account != setup.account).then(|| lane.setup.account.clone());
         lane.setup = setup;
         if let Some(account) = old_account.and_then(|account| self.accounts.get_mut(&account)) {
-            account.turns.retain(|turn| turn != key);
+            account.lanes.remove(key);
         }
     }
 
@@ -168,12 +213,16 @@ impl Pacing {
     pub fn pause(&self, key: &LaneKey) -> Option<Pause> {
         let lane = self.lanes.get(key)?;
         let refused = self.credentials.get(&lane.setup.credential).and_then(|c| c.refused.as_ref());
-        refused.map(|r| Pause::Credential { message: r.message.clone() }).or_else(|| lane.pause.clone())
+        let refused = refused.map(|r| Pause::Credential { message: r.message.clone() });
+        let failing = || lane.breaker.message().map(|message| Pause::Failing { message: message.to_owned() });
+        refused.or_else(|| lane.pause.clone()).or_else(failing)
     }
 
-    /// Puts a ticket at the end of its lane. False if there is no such lane.
-    pub fn enqueue(&mut self, key: &LaneKey, ticket: Ticket) -> bool {
-        self.lanes.get_mut(key).map(|lane| lane.waiting.push_back(ticket)).is_some()
+    /// Puts a ticket at the end of its Campaign's in a lane. False if there is no such lane.
+    pub fn enqueue(&mut self, key: &LaneKey, sender: Sender, ticket: Ticket) -> bool {
+        let Some(lane) = self.lanes.get_mut(key) else { return false };
+        lane.waiting.entry(sender.campaign).or_default().push_back((ticket, sender.coupon));
+        true
     }
 
     /// Lets through everybody who may go now.
@@ -191,47 +240,56 @@ impl Pacing {
     /// When somebody may go who may not now, only because of the time.
     #[must_use]
     pub fn next_change(&self, now: Instant) -> Option<Instant> {
-        let waiting = |a: &Account| a.turns.iter().any(|k| self.lanes.get(k).is_some_and(|l| !l.waiting.is_empty()));
-        self.accounts.values().filter(|a| waiting(a)).filter_map(|a| a.not_before).filter(|at| *at > now).min()
+        let waits = |key: &LaneKey| self.lanes.get(key).filter(|lane| !lane.waiting.is_empty());
+        let of_account = |account: &Account| {
+            let rests =
+                account.lanes.iter().filter_map(waits).map(|lane| lane.breaker.rests_until()).collect::<Vec<_>>();
+            let not_before = account.not_before.filter(|_| !rests.is_empty());
+            rests.into_iter().flatten().chain(not_before).filter(|at| *at > now).min()
+        };
+        self.accounts.values().filter_map(of_account).min()
     }
 
     fn grant_one(&mut self, account_key: &AccountKey, now: Instant) -> Option<Ticket> {
         let account = self.accounts.get_mut(account_key)?;
-        if account.not_before.is_some_and(|at| at > now) {
+        if account.not_before.is_some_and(|at| at > now) || account.in_flight >= account.allowed.min(account.limit) {
             return None;
         }
-        for _ in 0..account.turns.len() {
-            let key = account.turns.pop_front()?;
-            account.turns.push_back(key.clone());
-            let Some(lane) = self.lanes.get_mut(&key) else { continue };
-            let credential = self.credentials.entry(lane.setup.credential).or_default();
-            if account.in_flight >= lane.setup.account_limit || !may_go(lane, credential) {
-                continue;
-            }
-            let Some(ticket) = lane.waiting.pop_front() else { continue };
-            lane.gate.begin();
-            credential.gate.begin();
-            lane.in_flight = lane.in_flight.saturating_add(1);
-            account.in_flight = account.in_flight.saturating_add(1);
-            self.granted.insert(ticket, Granted { lane: key, setup: lane.setup.clone() });
-            return Some(ticket);
-        }
-        None
+        let (lanes, credentials) = (&self.lanes, &self.credentials);
+        let ready = account.lanes.iter().filter_map(|key| Some((key, lanes.get(key)?)));
+        let ready = ready.filter(|(_, lane)| may_go(lane, credentials.get(&lane.setup.credential), now));
+        let candidates = ready.flat_map(|(key, lane)| lane.waiting.keys().map(move |campaign| (key, lane, campaign)));
+        let next = candidates.min_by_key(|(key, lane, campaign)| {
+            let namespace = account.load((key.namespace.clone(), None));
+            (namespace, account.load((key.namespace.clone(), Some((*campaign).clone()))), lane.served)
+        });
+        let (key, campaign) = next.map(|(key, _, campaign)| (key.clone(), campaign.clone()))?;
+        let lane = self.lanes.get_mut(&key)?;
+        let (ticket, coupon) = lane.take(&campaign)?;
+        let credential = self.credentials.entry(lane.setup.credential).or_default();
+        credential.gate.begin();
+        let probe = lane.begin(account.turn);
+        account.begin(&key.namespace, &campaign);
+        let sender = Sender { campaign, coupon };
+        self.granted.insert(ticket, Granted { lane: key, setup: lane.setup.clone(), sender, probe });
+        Some(ticket)
     }
 
-    /// Takes a ticket back that was not used, or notes what came of it.
-    pub fn finish(&mut self, ticket: Ticket, lesson: Lesson, message: &str, now: Instant) {
+    /// Takes a ticket back that was not used, or notes what came of it. True if a Webhook is paused by it, or goes
+    /// on.
+    pub fn finish(&mut self, ticket: Ticket, lesson: Lesson, message: &str, now: Instant) -> bool {
         let Some(granted) = self.granted.remove(&ticket) else {
-            self.lanes.values_mut().for_each(|lane| lane.waiting.retain(|t| *t != ticket));
-            return;
+            self.lanes.values_mut().for_each(|lane| lane.forget(ticket));
+            return false;
         };
         let proven = lesson == Lesson::Proven;
+        let mut changed = lesson == Lesson::CredentialRefused;
         if let Some(lane) = self.lanes.get_mut(&granted.lane) {
             lane.in_flight = lane.in_flight.saturating_sub(1);
             let same = lane.setup.uid == granted.setup.uid && lane.setup.generation == granted.setup.generation;
             if same {
                 lane.gate.end(proven);
-                lane.learn(lesson, message);
+                changed |= lane.learn(&granted, lesson, message, now);
             }
         }
         if let Some(credential) = self.credentials.get_mut(&granted.setup.credential) {
@@ -241,44 +299,131 @@ impl Pacing {
             }
         }
         if let Some(account) = self.accounts.get_mut(&granted.setup.account) {
-            account.in_flight = account.in_flight.saturating_sub(1);
+            account.end(&granted);
             account.learn(lesson, now);
         }
+        changed
     }
 }
 
-fn may_go(lane: &Lane, credential: &Credential) -> bool {
+fn may_go(lane: &Lane, credential: Option<&Credential>, now: Instant) -> bool {
     lane.pause.is_none()
-        && credential.refused.is_none()
         && !lane.setup.suspended
         && lane.in_flight < lane.setup.max_in_flight
         && lane.gate.lets_through()
-        && credential.gate.lets_through()
+        && lane.breaker.lets_through(now)
+        && credential.is_none_or(|credential| credential.refused.is_none() && credential.gate.lets_through())
 }
 
 impl Lane {
-    fn learn(&mut self, lesson: Lesson, message: &str) {
-        let message = message.to_owned();
-        match lesson {
-            Lesson::EndpointRefused => self.pause = Some(Pause::Endpoint { message }),
-            Lesson::AddressRefused => self.pause = Some(Pause::Address { message }),
-            Lesson::Proven | Lesson::Nothing | Lesson::CredentialRefused | Lesson::Throttled { .. } => {}
+    fn new(setup: LaneSetup) -> Self {
+        let (gate, breaker) = (Gate::default(), Breaker::default());
+        Self { setup, gate, pause: None, breaker, in_flight: 0, waiting: BTreeMap::new(), served: 0 }
+    }
+
+    fn take(&mut self, campaign: &str) -> Option<(Ticket, String)> {
+        let queue = self.waiting.get_mut(campaign)?;
+        let taken = queue.pop_front();
+        if queue.is_empty() {
+            self.waiting.remove(campaign);
         }
+        taken
+    }
+
+    fn forget(&mut self, ticket: Ticket) {
+        self.waiting.values_mut().for_each(|queue| queue.retain(|(waiting, _)| *waiting != ticket));
+        self.waiting.retain(|_, queue| !queue.is_empty());
+    }
+
+    /// True if the request finds out whether the endpoint works again.
+    fn begin(&mut self, turn: u64) -> bool {
+        self.gate.begin();
+        self.in_flight = self.in_flight.saturating_add(1);
+        self.served = turn;
+        self.breaker.begin()
+    }
+
+    /// True if it is paused by it, or goes on.
+    fn learn(&mut self, granted: &Granted, lesson: Lesson, message: &str, now: Instant) -> bool {
+        let said = message.to_owned();
+        match lesson {
+            Lesson::EndpointRefused => self.pause = Some(Pause::Endpoint { message: said }),
+            Lesson::AddressRefused => self.pause = Some(Pause::Address { message: said }),
+            Lesson::Failed => return self.breaker.failed(&granted.sender.coupon, granted.probe, message, now),
+            Lesson::Proven | Lesson::CredentialRefused | Lesson::Throttled { .. } => return self.breaker.worked(),
+            Lesson::Nothing => {
+                self.breaker.unused(granted.probe);
+                return false;
+            }
+        }
+        true
     }
 }
 
 impl Account {
-    /// After a 429 the account rests, longer each time, until a request succeeds again.
+    fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            in_flight: 0,
+            allowed: limit,
+            successes: 0,
+            not_before: None,
+            throttled: 0,
+            lanes: BTreeSet::new(),
+            shares: HashMap::new(),
+            turn: 0,
+        }
+    }
+
+    fn load(&self, share: Share) -> Load {
+        self.shares.get(&share).copied().unwrap_or_default()
+    }
+
+    fn begin(&mut self, namespace: &str, campaign: &str) {
+        self.in_flight = self.in_flight.saturating_add(1);
+        self.turn = self.turn.saturating_add(1);
+        for share in [(namespace.to_owned(), None), (namespace.to_owned(), Some(campaign.to_owned()))] {
+            let load = self.shares.entry(share).or_default();
+            *load = Load { in_flight: load.in_flight.saturating_add(1), served: self.turn };
+        }
+    }
+
+    fn end(&mut self, granted: &Granted) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let namespace = &granted.lane.namespace;
+        for share in [(namespace.clone(), None), (namespace.clone(), Some(granted.sender.campaign.clone()))] {
+            if let Some(load) = self.shares.get_mut(&share) {
+                load.in_flight = load.in_flight.saturating_sub(1);
+            }
+        }
+        // Whoever had no turn for long has its next before others anyway: what is remembered stays small.
+        let (turn, most) = (self.turn, 4096);
+        self.shares.retain(|_, load| load.in_flight > 0 || turn.saturating_sub(load.served) < most);
+    }
+
+    /// After a 429 the account rests, longer each time until a request succeeds again, and goes on with half as
+    /// many at once.
     fn learn(&mut self, lesson: Lesson, now: Instant) {
         match lesson {
             Lesson::Throttled { retry_after } => {
-                self.throttled = self.throttled.saturating_add(1).min(7);
+                if self.not_before.is_none_or(|at| at <= now) {
+                    // Those that were on their way with it say the same again.
+                    self.allowed = self.allowed.min(self.in_flight.saturating_add(1)).div_euclid(2).max(1);
+                    self.throttled = self.throttled.saturating_add(1).min(7);
+                }
                 let rest =
                     Duration::from_millis(500).saturating_mul(2_u32.saturating_pow(self.throttled.saturating_sub(1)));
                 let until = now.checked_add(rest.max(retry_after.unwrap_or_default()));
                 self.not_before = self.not_before.max(until);
+                self.successes = 0;
             }
-            Lesson::Proven => self.throttled = 0,
+            Lesson::Proven => {
+                self.throttled = 0;
+                self.successes = self.successes.saturating_add(1);
+                if self.successes >= self.allowed {
+                    (self.allowed, self.successes) = (self.allowed.saturating_add(1).min(self.limit), 0);
+                }
+            }
             _ => {}
         }
     }

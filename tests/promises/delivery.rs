@@ -197,6 +197,51 @@ async fn a_refused_endpoint_stops_until_it_is_edited() {
 }
 
 #[tokio::test]
+async fn a_broken_endpoint_is_asked_by_one_request_at_a_time_and_coupons_cost_no_writes_meanwhile() {
+    let world = World::new().await;
+    let _operator = world.operator();
+    world.stand_in.set_lasting_fault(Some(Fault::status(503)));
+    world.apply_scenario(60).await;
+    let failing = |w: &Webhook| said(&json!(w), "Reconciling").0 == "EndpointFailing";
+    let webhook = world.until::<Webhook>("send-clevertap-email", "EndpointFailing", failing).await;
+    assert!(said(&json!(webhook), "Ready").1.contains("HTTP 503"), "{webhook:?}");
+    world.until_coupons("issued", |c| c.len() == 60).await;
+    let (before, since) = (world.stand_in.requests().len(), std::time::Instant::now());
+    assert!(before <= 20, "{before} requests before it was noticed");
+    // Rests of 1, 2 and 4 seconds: no more than one request each.
+    assert!(!world.stand_in.wait_for_requests(before + 4, Duration::from_secs(5)).await, "{:?}", since.elapsed());
+    let untouched = world.coupons().await.iter().filter(|c| attempts(c) == 0).count();
+    assert!(untouched >= 35, "{untouched} Coupons were not even begun");
+    world.stand_in.set_lasting_fault(None);
+    world.until_delivered(60).await;
+    world.assert_each_got_one(60);
+    world.until::<Webhook>("send-clevertap-email", "Ready again", |w| said(&json!(w), "Ready").0 == "Accepted").await;
+}
+
+#[tokio::test]
+async fn i6_a_webhook_that_hangs_keeps_nobody_else_waiting() {
+    let world = World::new().await;
+    let _operator = world.operator();
+    world.apply_scenario(0).await;
+    let shop = json!({
+        "metadata": { "name": "hangs" },
+        "spec": { "url": "https://shop.example/plain", "parameters": [{ "name": "Id", "type": "String" }],
+            "payload": r#"{"d": [{"identity": "${$Id}"}]}"#, "maxInFlight": 100 },
+    });
+    world.apply::<Webhook>(shop).await.unwrap();
+    let mut slow = campaign(50);
+    slow["metadata"]["name"] = "slow".into();
+    slow["spec"]["rules"][0]["effects"][1]["sendWebhook"] =
+        json!({ "webhookRef": { "name": "hangs" }, "parameters": { "Id": "hang" } });
+    world.stand_in.set_fault_for("hang", Some(Fault::HangBefore));
+    world.apply::<Campaign>(slow).await.unwrap();
+    assert!(world.stand_in.wait_for_requests(1, Duration::from_secs(20)).await);
+    world.apply::<Campaign>(campaign(50)).await.unwrap();
+    world.until_campaign_delivered(50).await;
+    world.assert_each_got_one(50);
+}
+
+#[tokio::test]
 async fn a_host_that_the_rehearsal_does_not_name_is_never_dialled() {
     let world = World::new().await;
     let _operator = world.operator();

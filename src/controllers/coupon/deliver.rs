@@ -19,6 +19,7 @@ use crate::controllers::error::{Error, bounded};
 use crate::delivery::endpoint::{Endpoint, OutgoingRequest, Prepared};
 use crate::delivery::outcome::{self, Lesson, NotSent, Observation, Outcome};
 use crate::delivery::pacer::Permit;
+use crate::delivery::pacing::Sender;
 use crate::delivery::retry::FRESHNESS_PASSED;
 use crate::records::{Records, RowSet};
 
@@ -31,7 +32,9 @@ pub fn start(fetched: &Fetched, delivery: String, until: Option<DateTime<Utc>>, 
     let name = fetched.coupon.name_any();
     let Some(active) = context.deliveries.begin(&fetched.namespace, &name) else { return };
     let Some(webhook) = webhook_of(&fetched.coupon, &delivery) else { return };
-    let task = Task { namespace: fetched.namespace.clone(), name, webhook, delivery, until, context: context.clone() };
+    let campaign = fetched.coupon.spec.campaign.clone().unwrap_or_default();
+    let (namespace, context) = (fetched.namespace.clone(), context.clone());
+    let task = Task { namespace, name, campaign, webhook, delivery, until, context };
     tokio::spawn(task.run(active));
 }
 
@@ -45,6 +48,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 struct Task {
     namespace: String,
     name: String,
+    campaign: String,
     webhook: String,
     delivery: String,
     /// After this it is too late to send it.
@@ -87,7 +91,11 @@ impl Task {
         let left = self.until.map_or(LONGEST_WAIT, |until| {
             until.signed_duration_since(self.context.clock.now()).to_std().unwrap_or_default().min(LONGEST_WAIT)
         });
-        tokio::time::timeout(left, self.context.pacer.admit(&lane)).await.ok().flatten()
+        tokio::time::timeout(left, self.context.pacer.admit(&lane, self.sender())).await.ok().flatten()
+    }
+
+    fn sender(&self) -> Sender {
+        Sender { campaign: self.campaign.clone(), coupon: self.name.clone() }
     }
 
     fn still_wanted(&self) -> Option<Wanted> {

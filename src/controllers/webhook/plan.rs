@@ -35,6 +35,7 @@ pub fn run(spec: &WebhookSpec, validated: &Result<Validated, Invalid>, pause: Op
 
 fn paused(spec: &WebhookSpec, pause: &Pause) -> Plan {
     let (reason, next) = match pause {
+        Pause::Failing { message } => return failing(message),
         Pause::Credential { .. } => (reason::CREDENTIALS_REJECTED, Some(LookAgain)),
         Pause::Endpoint { .. } => (reason::ENDPOINT_REJECTED, Some(LookAgain)),
         Pause::Address { .. } => (reason::ADDRESS_REFUSED, None),
@@ -45,6 +46,14 @@ fn paused(spec: &WebhookSpec, pause: &Pause) -> Plan {
         ". Nothing is sent until this Webhook changes; Coupons wait"
     };
     Plan { verdict: Verdict::stalled(reason, format!("{}{waits}", pause.message())), next }
+}
+
+/// Not stalled: it goes on by itself.
+fn failing(message: &str) -> Plan {
+    let said = format!(
+        "several Coupons failed in a row ({message}): one request at a time finds out when the endpoint works again, and Coupons wait until then"
+    );
+    Plan { verdict: Verdict::waiting(reason::ENDPOINT_FAILING, said), next: None }
 }
 
 fn accepted(validated: &Validated) -> String {
@@ -99,6 +108,14 @@ mod tests {
         let plan = planned(value("v"), Some(&Pause::Credential { message: "no".into() }));
         assert_eq!(plan.verdict.progress, crate::api::conditions::Progress::Stuck);
         assert_eq!((plan.verdict.reason, plan.next), (reason::CREDENTIALS_REJECTED, Some(LookAgain)));
+    }
+
+    #[test]
+    fn a_failing_endpoint_is_waited_for() {
+        let plan = planned(value("v"), Some(&Pause::Failing { message: "HTTP 503".into() }));
+        assert_eq!(plan.verdict.progress, crate::api::conditions::Progress::Working);
+        assert_eq!((plan.verdict.reason, plan.next), (reason::ENDPOINT_FAILING, None));
+        assert!(plan.verdict.message.contains("HTTP 503"));
     }
 
     #[test]

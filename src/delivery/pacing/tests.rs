@@ -32,10 +32,15 @@ impl Bench {
     }
 
     fn enqueue(&mut self, name: &str, count: usize) -> Vec<Ticket> {
+        self.enqueue_for(&lane(name), "c", count)
+    }
+
+    fn enqueue_for(&mut self, lane: &LaneKey, campaign: &str, count: usize) -> Vec<Ticket> {
         (0..count)
             .map(|_| {
                 self.next += 1;
-                assert!(self.pacing.enqueue(&lane(name), Ticket(self.next)));
+                let sender = Sender { campaign: campaign.into(), coupon: self.next.to_string() };
+                assert!(self.pacing.enqueue(lane, sender, Ticket(self.next)));
                 Ticket(self.next)
             })
             .collect()
@@ -168,6 +173,7 @@ fn after_a_429_the_account_rests_and_longer_each_time() {
     bench.finish(granted[1], Lesson::Throttled { retry_after: Some(Duration::from_secs(9)) });
     let second = bench.pacing.next_change(bench.now).unwrap() - bench.now;
     assert!(first < second && second == Duration::from_secs(9), "{first:?} {second:?}");
+    bench.finish(granted[2], Lesson::Nothing);
     bench.now += second;
     assert_eq!(bench.grant().len(), 1);
 }
@@ -191,4 +197,121 @@ fn a_ticket_that_is_given_back_frees_its_place() {
     assert_eq!(bench.grant(), [tickets[0]]);
     bench.finish(tickets[0], Lesson::Nothing);
     assert_eq!(bench.grant(), [tickets[2]]);
+}
+
+fn in_namespace(namespace: &str, webhook: &str) -> LaneKey {
+    LaneKey { namespace: namespace.into(), webhook: webhook.into() }
+}
+
+/// A lane of a namespace whose credential and generation are proven.
+fn prove(bench: &mut Bench, key: &LaneKey, setup: LaneSetup) {
+    bench.pacing.set_lane(key, setup);
+    bench.enqueue_for(key, "c", 1);
+    for ticket in bench.grant() {
+        bench.finish(ticket, Lesson::Proven);
+    }
+}
+
+#[test]
+fn namespaces_take_turns_whatever_their_number_of_webhooks_and_then_campaigns() {
+    let mut bench = Bench::new();
+    let many: Vec<LaneKey> = (0..9).map(|i| in_namespace("many", &format!("w{i}"))).collect();
+    let one = in_namespace("one", "w");
+    many.iter().chain([&one]).for_each(|key| prove(&mut bench, key, setup(1)));
+    for key in &many {
+        bench.enqueue_for(key, "c", 50);
+    }
+    let first = bench.enqueue_for(&one, "first", 50);
+    let second = bench.enqueue_for(&one, "second", 1);
+    let granted = bench.grant();
+    let of_one = granted.iter().filter(|t| first.contains(t) || second.contains(t)).count();
+    assert!((7..=8).contains(&of_one), "{of_one} of 15");
+    assert!(granted.contains(&second[0]), "a campaign that came last waits for one turn, not for fifty");
+}
+
+#[test]
+fn i6_whoever_holds_places_for_long_keeps_no_more_than_its_share() {
+    let mut bench = Bench::new();
+    let (hanging, quick) = (in_namespace("a", "hangs"), in_namespace("b", "quick"));
+    prove(&mut bench, &hanging, setup(1));
+    prove(&mut bench, &quick, setup(1));
+    let held = bench.enqueue_for(&hanging, "c", 1000);
+    bench.enqueue_for(&quick, "c", 1000);
+    let mut on_their_way = bench.grant();
+    for _ in 0..100 {
+        // What hangs never ends; what is quick ends at once.
+        let (hung, ended): (Vec<_>, Vec<_>) = on_their_way.into_iter().partition(|t| held.contains(t));
+        assert!(ended.len() >= 7, "{} of 15 go on", ended.len());
+        ended.into_iter().for_each(|ticket| bench.finish(ticket, Lesson::Proven));
+        on_their_way = [hung, bench.grant()].concat();
+    }
+}
+
+#[test]
+fn i6_a_tenant_with_your_account_and_a_wrong_passcode_or_path_neither_pauses_nor_throttles_you() {
+    for (lesson, setup_of_tenant) in [
+        (Lesson::CredentialRefused, setup(2)),
+        (Lesson::EndpointRefused, setup(1)),
+        (Lesson::Failed, LaneSetup { max_in_flight: 1, ..setup(1) }),
+    ] {
+        let mut bench = Bench::new();
+        let (tenant, yours) = (in_namespace("tenant", "w"), in_namespace("you", "w"));
+        prove(&mut bench, &yours, setup(1));
+        bench.pacing.set_lane(&tenant, setup_of_tenant);
+        let theirs = bench.enqueue_for(&tenant, "c", 100);
+        for _ in 0..50 {
+            bench.enqueue_for(&yours, "c", 14);
+            let granted = bench.grant();
+            let (bad, good): (Vec<_>, Vec<_>) = granted.into_iter().partition(|t| theirs.contains(t));
+            assert!(bad.len() <= 1 && good.len() == 14, "{lesson:?}: {} of yours", good.len());
+            bad.into_iter().for_each(|ticket| bench.finish(ticket, lesson));
+            good.into_iter().for_each(|ticket| bench.finish(ticket, Lesson::Proven));
+        }
+        assert_eq!(bench.pacing.pause(&yours), None);
+        assert!(bench.pacing.pause(&tenant).is_some());
+    }
+}
+
+#[test]
+fn a_broken_endpoint_is_asked_by_one_request_after_each_rest() {
+    let mut bench = Bench::new();
+    bench.proven("w", setup(1));
+    bench.enqueue("w", 40);
+    let granted = bench.grant();
+    assert_eq!(granted.len(), 15);
+    let changed: Vec<bool> =
+        granted.iter().map(|t| bench.pacing.finish(*t, Lesson::Failed, "HTTP 503", bench.now)).collect();
+    assert_eq!(changed.iter().filter(|changed| **changed).count(), 1, "said once");
+    assert!(matches!(bench.pacing.pause(&lane("w")), Some(Pause::Failing { message }) if message == "HTTP 503"));
+    assert!(bench.grant().is_empty());
+    for _ in 0..3 {
+        bench.now = bench.pacing.next_change(bench.now).unwrap();
+        let probe = bench.grant();
+        assert_eq!(probe.len(), 1);
+        bench.finish(probe[0], Lesson::Failed);
+        assert!(bench.grant().is_empty());
+    }
+    bench.now = bench.pacing.next_change(bench.now).unwrap();
+    let probe = bench.grant();
+    assert!(bench.pacing.finish(probe[0], Lesson::Proven, "", bench.now), "it goes on");
+    assert_eq!(bench.grant().len(), 15);
+    assert_eq!(bench.pacing.pause(&lane("w")), None);
+}
+
+#[test]
+fn after_a_429_fewer_are_sent_at_once_and_more_again_with_each_success() {
+    let mut bench = Bench::new();
+    bench.proven("w", setup(1));
+    bench.enqueue("w", 1000);
+    let granted = bench.grant();
+    assert_eq!(granted.len(), 15);
+    granted.into_iter().for_each(|ticket| bench.finish(ticket, Lesson::Throttled { retry_after: None }));
+    let mut at_once = Vec::new();
+    for _ in 0..12 {
+        bench.now += Duration::from_secs(60);
+        let granted = bench.grant();
+        at_once.push(granted.len());
+        granted.into_iter().for_each(|ticket| bench.finish(ticket, Lesson::Proven));
+    }
+    assert_eq!(at_once, [7, 8, 9, 10, 11, 12, 13, 14, 15, 15, 15, 15]);
 }
