@@ -25,6 +25,8 @@ pub enum NotSent {
     NotConnected,
     /// The process was held up after it wrote its intent, and dropped it.
     TooLate,
+    /// The API server's answer to the intent was lost, so that nothing was sent.
+    AnswerToIntentLost,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +134,9 @@ pub fn read(format: ResponseFormat, sent: Sent<'_>, seen: &Observation) -> Outco
     }
 }
 
-fn not_sent(why: NotSent) -> Outcome {
+/// The outcome of a request of which nothing was sent.
+#[must_use]
+pub fn not_sent(why: NotSent) -> Outcome {
     let (lesson, reason, message) = match why {
         NotSent::AddressRefused => (
             Lesson::AddressRefused,
@@ -140,6 +144,9 @@ fn not_sent(why: NotSent) -> Outcome {
             "the url's host has no public address, or a rehearsal does not name it with --connect-to",
         ),
         NotSent::NotConnected => (Lesson::Failed, "NotConnected", "no connection could be made, so nothing was sent"),
+        NotSent::AnswerToIntentLost => {
+            (Lesson::Nothing, "NotSent", "the API server's answer to the intent was lost, and nothing was sent")
+        }
         NotSent::TooLate => {
             (Lesson::Nothing, "NotSent", "the operator was held up after it wrote its intent, and sent nothing")
         }

@@ -99,7 +99,17 @@ impl World {
         self.start_operator(&[])
     }
 
+    /// An operator that reaches the API server as a kubeconfig says, with a clock that much ahead.
+    pub fn operator_through(&self, kubeconfig: &std::path::Path, ahead: Duration) -> GuardedChild {
+        let now = rehearsed() + TimeDelta::from_std(self.begun.elapsed() + ahead).unwrap();
+        self.start(&["--clock-start", &now.to_rfc3339()], kubeconfig)
+    }
+
     fn start_operator(&self, clock: &[&str]) -> GuardedChild {
+        self.start(clock, &self.control_plane.kubeconfig_path())
+    }
+
+    fn start(&self, clock: &[&str], kubeconfig: &std::path::Path) -> GuardedChild {
         let mut logs = self.logs.lock().unwrap();
         let log = self.folder.path().join(format!("operator-{}.log", logs.len()));
         let operator = Spawn::new(env!("CARGO_BIN_EXE_coupon-operator"))
@@ -117,7 +127,7 @@ impl World {
             .args(["--ca-bundle".into(), self.folder.path().join("ca.pem").into_os_string()])
             .args(["--connect-to".to_owned(), format!("eu1.api.clevertap.com:443={}", self.stand_in.address())])
             .args(["--connect-to".to_owned(), format!("shop.example:443={}", self.stand_in.address())])
-            .env("KUBECONFIG", self.control_plane.kubeconfig_path());
+            .env("KUBECONFIG", kubeconfig);
         let child = operator.log_to(&log).unwrap().start().unwrap();
         logs.push(log);
         child

@@ -13,7 +13,7 @@ use crate::api::coupon::{Coupon, CouponStatus};
 use crate::api::webhook::OnUnknown;
 use crate::controllers::context::Context;
 use crate::controllers::error::{Error, bounded};
-use crate::delivery::outcome::{Lesson, Outcome, Verdict};
+use crate::delivery::outcome::{self, Lesson, NotSent, Outcome, Verdict};
 
 pub async fn run(fetched: &Fetched, plan: Plan, context: &Arc<Context>) -> Result<Action, Error> {
     let now = context.clock.now();
@@ -34,6 +34,10 @@ pub async fn run(fetched: &Fetched, plan: Plan, context: &Arc<Context>) -> Resul
         }
         Plan::Resolve => resolve::run(coupon, now),
         Plan::CampaignGone => Some(status::without_campaign(coupon, now)),
+        Plan::NotSent { delivery, attempt } => {
+            let outcome = outcome::not_sent(NotSent::AnswerToIntentLost);
+            status::with_outcome(coupon, (&delivery, attempt), &outcome, on_unknown(fetched, &delivery), now)
+        }
         Plan::ParametersMissing { delivery, parameters } => {
             Some(status::lacking_parameters(coupon, &delivery, &parameters, now))
         }

@@ -23,6 +23,7 @@ pub struct Fetched {
     paused: HashSet<String>,
     campaign: CampaignState,
     active: bool,
+    sender: String,
     created: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 }
@@ -46,6 +47,7 @@ pub fn run(object: &DeserializeGuard<Coupon>, context: &Context) -> Option<Fetch
     Some(Fetched {
         campaign: campaign_state(&coupon, &namespace, context),
         active: context.deliveries.is_active(&namespace, &coupon.name_any()),
+        sender: context.sender.clone(),
         created: coupon
             .creation_timestamp()
             .and_then(|t| DateTime::from_timestamp(t.0.as_second(), 0))
@@ -82,6 +84,7 @@ impl Fetched {
             endpoints: &self.endpoints,
             paused: &self.paused,
             active: self.active,
+            sender: &self.sender,
             now: self.now,
         }
     }

@@ -46,6 +46,8 @@ pub struct Circumstances<'a> {
     pub paused: &'a HashSet<String>,
     /// A task of this process is sending it now.
     pub active: bool,
+    /// This process, as intents name it.
+    pub sender: &'a str,
     pub now: DateTime<Utc>,
 }
 
@@ -70,6 +72,8 @@ pub enum Plan {
     Resolve,
     /// Its Campaign is not there: it waits, and says so.
     CampaignGone,
+    /// This process began an attempt and never came to send it: the answer to its intent was lost.
+    NotSent { delivery: String, attempt: i32 },
     /// The Webhook has parameters that were not frozen in this Coupon.
     ParametersMissing { delivery: String, parameters: Vec<String> },
 }
@@ -136,6 +140,10 @@ fn was_restored(at: &Circumstances<'_>) -> bool {
 /// What to do of an attempt without an outcome; none if there is no such attempt.
 fn on_its_way(at: &Circumstances<'_>, link: &Link) -> Option<Plan> {
     let attempt = link.status.last_attempt.as_ref().filter(|a| a.outcome.is_none())?;
+    if attempt.sender == at.sender {
+        // Whoever sends does not end before the result is written down, and nobody is sending.
+        return Some(Plan::NotSent { delivery: link.name.clone(), attempt: attempt.number });
+    }
     let longest = attempt_timeout(at, link).checked_add(&SENDER_GRACE).unwrap_or(SENDER_GRACE);
     let left = longest.checked_sub(&at.now.signed_duration_since(attempt.start_time)).unwrap_or_default();
     Some(match left.to_std() {

@@ -17,5 +17,5 @@ mod tls;
 
 pub use config::{Config, LiveCampaign, Profile};
 pub use fault::Fault;
-pub use server::StandIn;
+pub use server::{StandIn, Step};
 pub use store::{Email, Event, Received};

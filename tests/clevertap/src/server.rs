@@ -29,6 +29,21 @@ pub struct StandIn {
 pub struct Shared {
     store: Mutex<Store>,
     changed: Notify,
+    witness: Mutex<Option<Arc<Witness>>>,
+}
+
+/// Told of each step of each request, in the step itself: what it does is done before the next step.
+pub type Witness = dyn Fn(Step) + Send + Sync;
+
+/// How far a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It was read, and nothing of it is stored.
+    Received,
+    /// It was worked on: what is to be stored is stored.
+    Stored,
+    /// Its answer was written.
+    Answered,
 }
 
 impl Shared {
@@ -60,7 +75,11 @@ impl StandIn {
         let address = listener.local_addr()?;
         let outbox_listener = TcpListener::bind(outbox).await?;
         let outbox = outbox_listener.local_addr()?;
-        let shared = Arc::new(Shared { store: Mutex::new(Store::new(config)), changed: Notify::new() });
+        let shared = Arc::new(Shared {
+            store: Mutex::new(Store::new(config)),
+            changed: Notify::new(),
+            witness: Mutex::default(),
+        });
         let stop = watch::Sender::new(false);
         tokio::spawn(accept(listener, tls, shared.clone(), stop.subscribe()));
         tokio::spawn(outbox::serve(outbox_listener, shared.clone(), stop.subscribe()));
@@ -144,6 +163,11 @@ impl StandIn {
             Some(fault) => store.faults_by_identity.insert(identity.to_owned(), fault),
             None => store.faults_by_identity.remove(identity),
         };
+    }
+
+    /// Who is told of each step of each request from now on.
+    pub fn set_witness(&self, witness: impl Fn(Step) + Send + Sync + 'static) {
+        *self.shared.witness.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(witness));
     }
 
     /// How long every answer takes.
@@ -272,7 +296,9 @@ impl Connection {
             return Some(Next::Close);
         }
         let body = read_body(stream, buffer, head).await?;
+        self.tell(Step::Received);
         let (number, answer, fault) = self.work(head, &body);
+        self.tell(Step::Stored);
         let latency = self.shared.store().latency;
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
@@ -282,8 +308,16 @@ impl Connection {
             Some(fault) => self.play(stream, fault, answer, number, in_flight).await,
             None => self.send(stream, &answer, number, false, in_flight).await,
         };
+        self.tell(Step::Answered);
         self.shared.changed.notify_waiters();
         next
+    }
+
+    fn tell(&self, step: Step) {
+        let witness = self.shared.witness.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(witness) = witness {
+            witness(step);
+        }
     }
 
     /// Notes a request.

@@ -58,6 +58,7 @@ fn planned(status: Option<CouponStatus>, changes: Value, change: impl FnOnce(&mu
         campaign: CampaignState::Running,
         endpoints: &endpoints,
         paused: &HashSet::new(),
+        sender: "us",
         active: false,
         now: at(1),
     };
@@ -91,6 +92,7 @@ fn a_new_coupon_is_sent_and_nothing_else_stops_it_than_what_should() {
         campaign: CampaignState::Running,
         endpoints: &none,
         paused: &HashSet::new(),
+        sender: "us",
         active: false,
         now,
     };
@@ -131,6 +133,14 @@ fn i4_an_intent_without_a_result_becomes_unknown_only_after_its_sender_cannot_be
     assert_eq!(after(40), Plan::SenderLost { delivery: DELIVERY.into(), attempt: 1 });
     let gone = planned(status(), json!({}), |c| (c.now, c.campaign) = (at(40), CampaignState::Gone));
     assert!(matches!(gone, Plan::SenderLost { .. }), "the record is put right even while nothing may be sent");
+}
+
+#[test]
+fn i4_an_intent_of_its_own_that_nobody_sends_was_not_sent() {
+    let status = || Some(attempted(None, CouponState::Sending, None));
+    let ours = |active| planned(status(), json!({}), |c| (c.sender, c.active) = ("another", active));
+    assert_eq!(ours(false), Plan::NotSent { delivery: DELIVERY.into(), attempt: 1 });
+    assert_eq!(ours(true), Plan::Nothing);
 }
 
 #[test]

@@ -1,0 +1,1 @@
+//! Watches that stall, are cut, replay old objects or skip events.
