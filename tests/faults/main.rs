@@ -5,6 +5,7 @@
 //! `FAULTS=all` tries every call at every position; without it a sample is tried, which `FAULTS_SEED` chooses.
 //! Seeds are printed.
 
+mod doubt;
 mod matrix;
 mod proxy;
 mod verdict;

@@ -22,7 +22,7 @@ const CUSTOMERS: usize = 20;
 
 /// How records are written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
+pub enum Shape {
     Single,
     Batch,
 }
@@ -47,23 +47,23 @@ enum Edit {
 
 const EDITS: [Edit; 5] = [Edit::Nothing, Edit::Audience, Edit::Schedule, Edit::OncePer, Edit::MaxSize];
 
-struct Run {
-    world: World,
-    proxy: Proxy,
+pub struct Run {
+    pub world: World,
+    pub proxy: Proxy,
     shape: Shape,
     audience: usize,
 }
 
-type Operator = Arc<Mutex<Option<GuardedChild>>>;
+pub type Operator = Arc<Mutex<Option<GuardedChild>>>;
 
-fn kill(operator: &Operator) {
+pub fn kill(operator: &Operator) {
     if let Some(mut child) = operator.lock().unwrap().take() {
         child.kill().unwrap();
     }
 }
 
 impl Run {
-    async fn new(shape: Shape) -> Self {
+    pub async fn new(shape: Shape) -> Self {
         let world = World::new().await;
         world.apply_secret(CANARY).await;
         world.apply::<Webhook>(webhook_of(shape, 5)).await.unwrap();
@@ -72,7 +72,7 @@ impl Run {
         Self { world, proxy, shape, audience: CUSTOMERS }
     }
 
-    fn operator(&self, ahead: Duration) -> Operator {
+    pub fn operator(&self, ahead: Duration) -> Operator {
         Arc::new(Mutex::new(Some(self.world.operator_through(&self.proxy.kubeconfig, ahead))))
     }
 
@@ -151,7 +151,7 @@ impl Run {
         (1..=self.audience).map(|i| format!("customer-{i}")).collect()
     }
 
-    async fn finished(&self) {
+    pub async fn finished(&self) {
         let wanted = self.everybody();
         self.world
             .until_coupons("everybody has a Coupon and is told", |coupons| {
@@ -163,12 +163,25 @@ impl Run {
             .await;
     }
 
-    async fn verdict(&self) -> Result<(), String> {
+    /// Waits until no Coupon was changed for a while.
+    pub async fn settled(&self) {
+        let mut before = self.proxy.applied().len();
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let now = self.proxy.applied().len();
+            if now == before {
+                return;
+            }
+            before = now;
+        }
+    }
+
+    pub async fn verdict(&self) -> Result<(), String> {
         verdict::check(&self.world, &self.world.coupons().await, &self.proxy.applied(), &self.everybody())
     }
 }
 
-fn webhook_of(shape: Shape, size: usize) -> Value {
+pub fn webhook_of(shape: Shape, size: usize) -> Value {
     let mut webhook = webhook();
     webhook["spec"]["timeoutSeconds"] = 1.into();
     if shape == Shape::Batch {
@@ -177,7 +190,7 @@ fn webhook_of(shape: Shape, size: usize) -> Value {
     webhook
 }
 
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     let seed =
         std::env::var("FAULTS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| rand::rng().random());
     println!("FAULTS_SEED={seed}");

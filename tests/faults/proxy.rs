@@ -11,7 +11,6 @@ use axum::response::Response;
 use futures::{Stream, StreamExt};
 use kube::Client;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 /// How far a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +60,7 @@ pub enum Bend {
     Stall,
     /// Each event comes once more, after the next.
     Replay,
-    /// Each third event of a Coupon is left out; the watch is cut later.
+    /// Each third event is left out. The watch ends later, and cannot be gone on with.
     Skip,
 }
 
@@ -75,7 +74,6 @@ struct Shared {
     client: Client,
     calls: AtomicUsize,
     planned: Mutex<Option<Planned>>,
-    fired: watch::Sender<bool>,
     applied: Mutex<Vec<Applied>>,
     kill: Mutex<Option<Box<dyn FnMut() + Send>>>,
     bend: Mutex<Option<Bend>>,
@@ -102,7 +100,6 @@ impl Proxy {
             client,
             calls: AtomicUsize::new(0),
             planned: Mutex::default(),
-            fired: watch::Sender::new(false),
             applied: Mutex::default(),
             kill: Mutex::default(),
             bend: Mutex::default(),
@@ -115,18 +112,7 @@ impl Proxy {
     /// What is to go wrong, and how the operator is killed.
     pub fn plan(&self, planned: Planned, kill: impl FnMut() + Send + 'static) {
         *lock(&self.shared.kill) = Some(Box::new(kill));
-        self.shared.fired.send_replace(false);
         *lock(&self.shared.planned) = Some(planned);
-    }
-
-    /// Resolves when what was planned has happened.
-    pub async fn fired(&self) {
-        let _ = self.shared.fired.subscribe().wait_for(|fired| *fired).await;
-    }
-
-    /// True if what was planned has happened.
-    pub fn has_fired(&self) -> bool {
-        *self.shared.fired.borrow()
     }
 
     pub fn bend(&self, bend: Option<Bend>) {
@@ -160,7 +146,6 @@ impl Shared {
         if due.wrong == Wrong::Kill {
             self.kill();
         }
-        self.fired.send_replace(true);
         Some(due.wrong)
     }
 
@@ -260,6 +245,8 @@ async fn instead(wrong: Wrong) -> Response {
     response
 }
 
+const TOO_OLD: &[u8] = b"{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"status\":\"Failure\",\"code\":410,\"reason\":\"Expired\",\"message\":\"injected\"}}\n";
+
 type Chunk = Result<Bytes, std::io::Error>;
 
 /// A watch's events, one line each, bent.
@@ -282,15 +269,18 @@ fn bent(body: Body, bend: Option<Bend>) -> impl Stream<Item = Chunk> + Send {
     });
     let most = match bend {
         Some(Bend::Cut) => 7,
-        Some(Bend::Skip) => 20,
         Some(Bend::Stall) => 10,
         _ => usize::MAX,
     };
-    let events = events.take(most).map(Ok);
+    let looks_for = if bend == Some(Bend::Skip) { Duration::from_secs(2) } else { Duration::from_secs(3600) };
+    let events = events.take(most).map(Ok).take_until(tokio::time::sleep(looks_for));
     // A stalled watch says nothing more for as long as the operator would wait; a cut one ends.
     let after = futures::stream::once(async move {
-        if bend == Some(Bend::Stall) {
-            tokio::time::sleep(Duration::from_secs(3)).await;
+        match bend {
+            Some(Bend::Stall) => tokio::time::sleep(Duration::from_secs(3)).await,
+            // What was left out is seen only by listing again.
+            Some(Bend::Skip) => return Ok(Bytes::from_static(TOO_OLD)),
+            _ => {}
         }
         Ok(Bytes::new())
     });

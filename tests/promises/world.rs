@@ -99,6 +99,7 @@ impl World {
         self.start_operator(&[])
     }
 
+    #[allow(dead_code)] // the fault tests use it
     /// An operator that reaches the API server as a kubeconfig says, with a clock that much ahead.
     pub fn operator_through(&self, kubeconfig: &std::path::Path, ahead: Duration) -> GuardedChild {
         let now = rehearsed() + TimeDelta::from_std(self.begun.elapsed() + ahead).unwrap();
@@ -232,6 +233,16 @@ impl World {
 
     /// Watches all Coupons until they are as wanted.
     pub async fn until_coupons(&self, what: &str, holds: impl Fn(&[Coupon]) -> bool) -> Vec<Coupon> {
+        self.until_coupons_within(LONG, what, holds).await
+    }
+
+    /// The same, where it may take longer.
+    pub async fn until_coupons_within(
+        &self,
+        longest: Duration,
+        what: &str,
+        holds: impl Fn(&[Coupon]) -> bool,
+    ) -> Vec<Coupon> {
         let looked = async {
             let mut changes =
                 std::pin::pin!(watcher(self.api::<Coupon>(), watcher::Config::default()).default_backoff());
@@ -243,9 +254,9 @@ impl World {
                 let _ = changes.next().await;
             }
         };
-        let in_time = tokio::time::timeout(LONG, looked).await.ok();
+        let in_time = tokio::time::timeout(longest, looked).await.ok();
         let seen = self.coupons().await;
-        in_time.unwrap_or_else(|| panic!("not within {LONG:?}: {what}\n{seen:#?}\n{}", self.operator_logs()))
+        in_time.unwrap_or_else(|| panic!("not within {longest:?}: {what}\n{seen:#?}\n{}", self.operator_logs()))
     }
 
     pub async fn until_delivered(&self, count: usize) -> Vec<Coupon> {

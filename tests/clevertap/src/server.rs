@@ -170,6 +170,11 @@ impl StandIn {
         *self.shared.witness.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(witness));
     }
 
+    /// What goes wrong with each request that meets no other fault.
+    pub fn set_chooser(&self, chooser: impl FnMut() -> Option<Fault> + Send + 'static) {
+        self.shared.store().chooser = Some(Box::new(chooser));
+    }
+
     /// How long every answer takes.
     pub fn set_latency(&self, latency: Duration) {
         self.shared.store().latency = latency;

@@ -64,6 +64,9 @@ pub struct Email {
     pub time: DateTime<Utc>,
 }
 
+/// Chooses a fault for a request.
+pub type Chooser = dyn FnMut() -> Option<Fault> + Send;
+
 /// Everything that the stand-in knows.
 pub struct Store {
     pub config: Config,
@@ -75,6 +78,7 @@ pub struct Store {
     pub faults: VecDeque<Fault>,
     pub lasting_fault: Option<Fault>,
     pub faults_by_identity: HashMap<String, Fault>,
+    pub chooser: Option<Box<Chooser>>,
     pub latency: std::time::Duration,
     pub uploads_in_flight: usize,
     pub others_in_flight: usize,
@@ -96,6 +100,7 @@ impl Store {
             faults: VecDeque::new(),
             lasting_fault: None,
             faults_by_identity: HashMap::new(),
+            chooser: None,
             latency: std::time::Duration::ZERO,
             uploads_in_flight: 0,
             others_in_flight: 0,
@@ -113,7 +118,8 @@ impl Store {
     /// The fault for an upload: by identity, then the next of the queue, then the lasting one.
     pub fn next_fault(&mut self, identities: &[String]) -> Option<Fault> {
         let by_identity = identities.iter().find_map(|id| self.faults_by_identity.get(id).cloned());
-        by_identity.or_else(|| self.faults.pop_front()).or_else(|| self.lasting_fault.clone())
+        let chosen = || self.chooser.as_mut().and_then(|choose| choose());
+        by_identity.or_else(|| self.faults.pop_front()).or_else(|| self.lasting_fault.clone()).or_else(chosen)
     }
 
     /// Stores an event, makes an unknown identity a profile (CleverTap's documentation), and sends the
