@@ -260,8 +260,8 @@ impl Pacing {
         let ready = ready.filter(|(_, lane)| may_go(lane, credentials.get(&lane.setup.credential), now));
         let candidates = ready.flat_map(|(key, lane)| lane.waiting.keys().map(move |campaign| (key, lane, campaign)));
         let next = candidates.min_by_key(|(key, lane, campaign)| {
-            let namespace = account.load((key.namespace.clone(), None));
-            (namespace, account.load((key.namespace.clone(), Some((*campaign).clone()))), lane.served)
+            let namespace = account.load(&(key.namespace.clone(), None));
+            (namespace, account.load(&(key.namespace.clone(), Some((*campaign).clone()))), lane.served)
         });
         let (key, campaign) = next.map(|(key, _, campaign)| (key.clone(), campaign.clone()))?;
         let lane = self.lanes.get_mut(&key)?;
@@ -375,8 +375,8 @@ impl Account {
         }
     }
 
-    fn load(&self, share: Share) -> Load {
-        self.shares.get(&share).copied().unwrap_or_default()
+    fn load(&self, share: &Share) -> Load {
+        self.shares.get(share).copied().unwrap_or_default()
     }
 
     fn begin(&mut self, namespace: &str, campaign: &str) {

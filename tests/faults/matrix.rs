@@ -140,7 +140,7 @@ impl Run {
                 edited = campaign(self.audience);
             }
             Edit::Schedule => {
-                edited["spec"]["rules"][0]["schedules"] = json!([{ "onDates": ["2023-01-01", "2023-01-02"] }])
+                edited["spec"]["rules"][0]["schedules"] = json!([{ "onDates": ["2023-01-01", "2023-01-02"] }]);
             }
             Edit::OncePer => edited["spec"]["rules"][0]["oncePer"] = "Day".into(),
         }

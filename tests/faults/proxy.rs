@@ -194,12 +194,12 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Ok((head, body))
     });
     let (head, body) = match done.await.unwrap() {
-        Err(watched) => {
-            let (head, body) = watched.into_parts();
+        Err(events) => {
+            let (head, body) = events.into_parts();
             shared.wrong(call, Position::Forwarded);
             let events = bent(Body::new(body), *lock(&shared.bend));
             shared.wrong(call, Position::Answered);
-            return response(head, Body::from_stream(events));
+            return response(&head, Body::from_stream(events));
         }
         Ok(answer) => answer,
     };
@@ -214,10 +214,10 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         }
         std::future::ready(chunk.map(Ok::<Bytes, std::io::Error>))
     });
-    response(head, Body::from_stream(chunks))
+    response(&head, Body::from_stream(chunks))
 }
 
-fn response(head: http::response::Parts, body: Body) -> Response {
+fn response(head: &http::response::Parts, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     if let Some(kind) = head.headers.get(http::header::CONTENT_TYPE) {
@@ -257,7 +257,7 @@ fn bent(body: Body, bend: Option<Bend>) -> impl Stream<Item = Chunk> + Send {
         let end = buffer.iter().rposition(|byte| *byte == b'\n').map_or(0, |i| i + 1);
         let whole: Vec<u8> = buffer.drain(..end).collect();
         let lines: Vec<Bytes> =
-            whole.split_inclusive(|b| *b == b'\n').map(|line| Bytes::copy_from_slice(line)).collect();
+            whole.split_inclusive(|b| *b == b'\n').map(Bytes::copy_from_slice).collect();
         futures::stream::iter(lines)
     });
     let (mut seen, mut last) = (0_usize, None::<Bytes>);

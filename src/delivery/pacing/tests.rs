@@ -54,6 +54,12 @@ impl Bench {
         self.pacing.finish(ticket, lesson, "said", self.now);
     }
 
+    fn finish_all(&mut self, tickets: &[Ticket], lesson: Lesson) {
+        for ticket in tickets {
+            self.finish(*ticket, lesson);
+        }
+    }
+
     /// A lane whose credential and generation are proven.
     fn proven(&mut self, name: &str, setup: LaneSetup) {
         self.pacing.set_lane(&lane(name), setup);
@@ -217,7 +223,9 @@ fn namespaces_take_turns_whatever_their_number_of_webhooks_and_then_campaigns() 
     let mut bench = Bench::new();
     let many: Vec<LaneKey> = (0..9).map(|i| in_namespace("many", &format!("w{i}"))).collect();
     let one = in_namespace("one", "w");
-    many.iter().chain([&one]).for_each(|key| prove(&mut bench, key, setup(1)));
+    for key in many.iter().chain([&one]) {
+        prove(&mut bench, key, setup(1));
+    }
     for key in &many {
         bench.enqueue_for(key, "c", 50);
     }
@@ -242,7 +250,7 @@ fn i6_whoever_holds_places_for_long_keeps_no_more_than_its_share() {
         // What hangs never ends; what is quick ends at once.
         let (hung, ended): (Vec<_>, Vec<_>) = on_their_way.into_iter().partition(|t| held.contains(t));
         assert!(ended.len() >= 7, "{} of 15 go on", ended.len());
-        ended.into_iter().for_each(|ticket| bench.finish(ticket, Lesson::Proven));
+        bench.finish_all(&ended, Lesson::Proven);
         on_their_way = [hung, bench.grant()].concat();
     }
 }
@@ -264,8 +272,8 @@ fn i6_a_tenant_with_your_account_and_a_wrong_passcode_or_path_neither_pauses_nor
             let granted = bench.grant();
             let (bad, good): (Vec<_>, Vec<_>) = granted.into_iter().partition(|t| theirs.contains(t));
             assert!(bad.len() <= 1 && good.len() == 14, "{lesson:?}: {} of yours", good.len());
-            bad.into_iter().for_each(|ticket| bench.finish(ticket, lesson));
-            good.into_iter().for_each(|ticket| bench.finish(ticket, Lesson::Proven));
+            bench.finish_all(&bad, lesson);
+            bench.finish_all(&good, Lesson::Proven);
         }
         assert_eq!(bench.pacing.pause(&yours), None);
         assert!(bench.pacing.pause(&tenant).is_some());
@@ -305,13 +313,13 @@ fn after_a_429_fewer_are_sent_at_once_and_more_again_with_each_success() {
     bench.enqueue("w", 1000);
     let granted = bench.grant();
     assert_eq!(granted.len(), 15);
-    granted.into_iter().for_each(|ticket| bench.finish(ticket, Lesson::Throttled { retry_after: None }));
+    bench.finish_all(&granted, Lesson::Throttled { retry_after: None });
     let mut at_once = Vec::new();
     for _ in 0..12 {
         bench.now += Duration::from_secs(60);
         let granted = bench.grant();
         at_once.push(granted.len());
-        granted.into_iter().for_each(|ticket| bench.finish(ticket, Lesson::Proven));
+        bench.finish_all(&granted, Lesson::Proven);
     }
     assert_eq!(at_once, [7, 8, 9, 10, 11, 12, 13, 14, 15, 15, 15, 15]);
 }
