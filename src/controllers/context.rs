@@ -42,6 +42,36 @@ impl Default for Settings {
     }
 }
 
+/// Whether the objects of a kind were listed once, so that one that its cache lacks is not there. Not asked of the
+/// cache itself: `Store::wait_until_ready` wakes only whoever asked last (kube 5, `DelayedInit`).
+#[derive(Default)]
+pub struct Listed(watch::Sender<bool>);
+
+impl Listed {
+    pub fn set(&self) {
+        self.0.send_replace(true);
+    }
+
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until they were.
+    pub async fn wait(&self) {
+        // It fails only when nobody is left to set it.
+        let _ = self.0.subscribe().wait_for(|listed| *listed).await;
+    }
+}
+
+/// The kinds that others wait for.
+#[derive(Clone, Default)]
+pub struct Listings {
+    pub namespaces: Arc<Listed>,
+    pub webhooks: Arc<Listed>,
+    pub campaigns: Arc<Listed>,
+}
+
 /// Caches of the objects that the controllers watch.
 pub struct Stores {
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
@@ -56,6 +86,7 @@ pub struct Context {
     pub clock: Clock,
     pub settings: Settings,
     pub stores: Stores,
+    pub listed: Listings,
     pub http: GuardedClient,
     pub pacer: Arc<Pacer>,
     pub endpoints: Endpoints,

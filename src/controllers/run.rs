@@ -19,7 +19,9 @@ use rand::rngs::SysRng;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
-use super::context::{CampaignMemories, CodeLocks, Context, Deliveries, Endpoints, Failures, Settings, Signal, Stores};
+use super::context::{
+    CampaignMemories, CodeLocks, Context, Deliveries, Endpoints, Failures, Listed, Listings, Settings, Signal, Stores,
+};
 use super::error::{Error, bounded};
 use super::{campaign, coupon, webhook};
 use crate::api::campaign::Campaign;
@@ -91,8 +93,9 @@ impl Operator {
             () = &mut stop => return Ok(()),
         }
         let scope = Scope { client: self.client.clone(), namespace: self.namespace.clone() };
-        let controllers = Controllers::new(&scope);
-        let (namespaces, namespace_events) = namespaces(&scope);
+        let listed = Listings::default();
+        let controllers = Controllers::new(&scope, &listed);
+        let (namespaces, namespace_events) = namespaces(&scope, &listed.namespaces);
         let (look_again, looked_at) = mpsc::unbounded_channel();
         let stores = Stores {
             namespaces,
@@ -100,7 +103,7 @@ impl Operator {
             campaigns: controllers.campaigns.store(),
             coupons: controllers.coupons.store(),
         };
-        let context = Arc::new(self.context(stores, look_again)?);
+        let context = Arc::new(self.context(stores, listed, look_again)?);
         let namespaces_changed = Signal::default();
         let changed = namespaces_changed.subscribe();
         let watch_namespaces = namespace_events.for_each(|()| {
@@ -122,6 +125,7 @@ impl Operator {
     fn context(
         self,
         stores: Stores,
+        listed: Listings,
         look_again: mpsc::UnboundedSender<ObjectRef<Guarded<Coupon>>>,
     ) -> Result<Context, StartError> {
         let (mut sender, mut digest_key) = ([0_u8; 8], [0_u8; 32]);
@@ -134,6 +138,7 @@ impl Operator {
             clock: self.clock,
             settings: self.settings,
             stores,
+            listed,
             http: self.http,
             pacer: Arc::new(Pacer::default()),
             endpoints: Endpoints::default(),
@@ -186,12 +191,16 @@ async fn missing_crds(api: &Api<CustomResourceDefinition>) -> Result<Vec<String>
 }
 
 /// A cache of the namespaces' labels, and a stream that says when it changed.
-fn namespaces(scope: &Scope) -> (Store<PartialObjectMeta<Namespace>>, BoxStream<'static, ()>) {
+fn namespaces(scope: &Scope, listed: &Arc<Listed>) -> (Store<PartialObjectMeta<Namespace>>, BoxStream<'static, ()>) {
     let (reader, writer) = reflector::store();
     let named = scope.namespace.as_ref().map(|name| format!("metadata.name={name}"));
     let config = named.map_or_else(watcher::Config::default, |name| watcher::Config::default().fields(&name));
     let events = watcher(Api::<PartialObjectMeta<Namespace>>::all(scope.client.clone()), config);
-    let events = reflector::reflector(writer, events).default_backoff().filter_map(|event| {
+    let listed = listed.clone();
+    let events = reflector::reflector(writer, events).default_backoff().filter_map(move |event| {
+        if matches!(event, Ok(watcher::Event::InitDone)) {
+            listed.set();
+        }
         std::future::ready(match event {
             Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => None,
             Ok(_) => Some(()),
@@ -205,13 +214,13 @@ fn namespaces(scope: &Scope) -> (Store<PartialObjectMeta<Namespace>>, BoxStream<
 }
 
 impl Controllers {
-    fn new(scope: &Scope) -> Self {
+    fn new(scope: &Scope, listed: &Listings) -> Self {
         let config = || Config::default().concurrency(CONCURRENCY);
         let unsettled = watcher::Config::default().fields(CouponState::UNSETTLED_SELECTOR);
         Self {
-            webhooks: Controller::new(scope.api(), watcher::Config::default()).with_config(config()),
-            campaigns: Controller::new(scope.api(), watcher::Config::default()).with_config(config()),
-            coupons: Controller::new(scope.api(), unsettled).with_config(config()),
+            webhooks: controller(scope.api(), watcher::Config::default(), &listed.webhooks).with_config(config()),
+            campaigns: controller(scope.api(), watcher::Config::default(), &listed.campaigns).with_config(config()),
+            coupons: controller(scope.api(), unsettled, &Arc::default()).with_config(config()),
         }
     }
 
@@ -230,12 +239,13 @@ impl Controllers {
         let campaigns = watch_related(self.campaigns, scope, context)
             .reconcile_all_on(changes(namespaces.clone()))
             .reconcile_all_on(changes(context.wake_campaigns.subscribe()))
-            .reconcile_all_on(once_ready(context.stores.webhooks.clone()))
+            .reconcile_all_on(once(context.listed.webhooks.clone()))
             .run(campaign_reconcile, error_policy, context.clone());
         let coupons = self
             .coupons
             .reconcile_all_on(changes(namespaces.clone()))
             .reconcile_all_on(changes(context.wake_coupons.subscribe()))
+            .reconcile_all_on(once(context.listed.campaigns.clone()))
             .reconcile_on(stream::unfold(looked_at, |mut looked_at| async {
                 Some((looked_at.recv().await?, looked_at))
             }))
@@ -271,13 +281,25 @@ fn watch_related(
     )
 }
 
-/// Campaigns that were looked at before the cache of Webhooks was filled found none, and nothing else would wake
-/// them soon: of a Webhook that needs no write there is no further event.
-fn once_ready(webhooks: Store<Guarded<Webhook>>) -> impl futures::Stream<Item = ()> + Send {
-    stream::once(async move {
-        // It fails only when the controllers end.
-        let _ = webhooks.wait_until_ready().await;
-    })
+/// What was looked at before the objects that it depends on were listed found none, and nothing else would wake it
+/// soon: of a Webhook that needs no write there is no further event.
+fn once(listed: Arc<Listed>) -> impl futures::Stream<Item = ()> + Send {
+    stream::once(async move { listed.wait().await })
+}
+
+/// A controller that notes when its objects were listed.
+fn controller<K>(api: Api<Guarded<K>>, config: watcher::Config, listed: &Arc<Listed>) -> Controller<Guarded<K>>
+where
+    Guarded<K>: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug + Send + Sync + 'static,
+{
+    let (reader, writer) = reflector::store();
+    let listed = listed.clone();
+    let events = reflector::reflector(writer, watcher(api, config)).inspect(move |event| {
+        if matches!(event, Ok(watcher::Event::InitDone)) {
+            listed.set();
+        }
+    });
+    Controller::for_stream(events.applied_objects(), reader)
 }
 
 fn changes(receiver: watch::Receiver<u64>) -> impl futures::Stream<Item = ()> + Send {

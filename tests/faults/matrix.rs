@@ -217,8 +217,17 @@ async fn try_all(points: Vec<(Shape, Point)>, random: &mut StdRng) {
         let verdict = run.await.unwrap_or_else(|panic| Err(format!("{panic}")));
         verdict.map_err(|why| format!("{shape:?} {point:?} {edit:?}: {why}"))
     });
-    let verdicts: Vec<_> = tried.buffer_unordered(6).collect().await;
-    let broken: Vec<String> = verdicts.into_iter().filter_map(Result::err).collect();
+    let mut verdicts = tried.buffer_unordered(6).enumerate();
+    let mut broken: Vec<String> = Vec::new();
+    while let Some((done, verdict)) = verdicts.next().await {
+        if let Err(why) = verdict {
+            println!("BROKEN {why}");
+            broken.push(why);
+        }
+        if done % 100 == 99 {
+            println!("{} of {count}", done + 1);
+        }
+    }
     println!("{count} points, {} broken", broken.len());
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }

@@ -77,7 +77,11 @@ struct Shared {
     applied: Mutex<Vec<Applied>>,
     kill: Mutex<Option<Box<dyn FnMut() + Send>>>,
     bend: Mutex<Option<Bend>>,
+    slow: Mutex<Option<&'static str>>,
 }
+
+/// How long what is slow takes longer.
+const SLOW: Duration = Duration::from_secs(2);
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -103,6 +107,7 @@ impl Proxy {
             applied: Mutex::default(),
             kill: Mutex::default(),
             bend: Mutex::default(),
+            slow: Mutex::default(),
         });
         let app = axum::Router::new().fallback(handle).with_state(shared.clone());
         let stop = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -117,6 +122,11 @@ impl Proxy {
 
     pub fn bend(&self, bend: Option<Bend>) {
         *lock(&self.shared.bend) = bend;
+    }
+
+    /// Lists of this kind, by its plural, take long.
+    pub fn slow_lists_of(&self, kind: &'static str) {
+        *lock(&self.shared.slow) = Some(kind);
     }
 
     /// How many calls there were.
@@ -171,6 +181,10 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let changes = parts.method == http::Method::PUT || parts.method == http::Method::PATCH;
     if let Some(wrong) = shared.wrong(call, Position::Before) {
         return instead(wrong).await;
+    }
+    let slow = lock(&shared.slow).is_some_and(|kind| path.ends_with(kind) && parts.method == http::Method::GET);
+    if slow && !watches {
+        tokio::time::sleep(SLOW).await;
     }
     let mut forwarded = http::Request::builder().method(parts.method).uri(parts.uri.path_and_query().unwrap().as_str());
     for name in [http::header::CONTENT_TYPE, http::header::ACCEPT] {
@@ -256,8 +270,7 @@ fn bent(body: Body, bend: Option<Bend>) -> impl Stream<Item = Chunk> + Send {
         buffer.extend_from_slice(&chunk.unwrap_or_default());
         let end = buffer.iter().rposition(|byte| *byte == b'\n').map_or(0, |i| i + 1);
         let whole: Vec<u8> = buffer.drain(..end).collect();
-        let lines: Vec<Bytes> =
-            whole.split_inclusive(|b| *b == b'\n').map(Bytes::copy_from_slice).collect();
+        let lines: Vec<Bytes> = whole.split_inclusive(|b| *b == b'\n').map(Bytes::copy_from_slice).collect();
         futures::stream::iter(lines)
     });
     let (mut seen, mut last) = (0_usize, None::<Bytes>);

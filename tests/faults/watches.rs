@@ -3,11 +3,15 @@
 
 use std::time::Duration;
 
+use coupon_operator::api::campaign::Campaign;
+use coupon_operator::api::webhook::Webhook;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use serde_json::json;
 
 use crate::matrix::{Run, Shape, kill, seed};
 use crate::proxy::Bend;
+use crate::world::campaign;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_watches_show_the_promises_hold() {
@@ -20,6 +24,26 @@ async fn whatever_watches_show_the_promises_hold() {
             kill(&operator);
             run.verdict().await.unwrap_or_else(|why| panic!("{bend:?} {shape:?}: {why}"));
         }
+    }
+}
+
+/// What is seen first at a start is not what comes first: Coupons before their Campaign and Webhook, and so on.
+#[tokio::test(flavor = "multi_thread")]
+async fn whichever_kind_is_listed_last_the_operator_goes_on_where_it_was() {
+    for kind in ["campaigns", "webhooks", "coupons", "namespaces"] {
+        let run = Run::new(Shape::Single).await;
+        let suspended = |suspend: bool| json!({ "spec": { "suspend": suspend } });
+        run.world.patch::<Webhook>("send-clevertap-email", suspended(true)).await;
+        let first = run.operator(Duration::ZERO);
+        run.world.until_coupons("issued", |coupons| coupons.len() == 20).await;
+        kill(&first);
+        run.world.patch::<Webhook>("send-clevertap-email", suspended(false)).await;
+        run.world.apply::<Campaign>(campaign(22)).await.unwrap();
+        run.proxy.slow_lists_of(kind);
+        let second = run.operator(Duration::ZERO);
+        run.world.until_delivered(22).await;
+        kill(&second);
+        run.world.assert_each_got_one(22);
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use futures::FutureExt;
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 
@@ -63,8 +62,8 @@ pub fn run(object: &DeserializeGuard<Coupon>, context: &Context) -> Option<Fetch
 /// One whose Campaign is absent, deleting or suspended is not sent, and goes on when it is back.
 fn campaign_state(coupon: &Coupon, namespace: &str, context: &Context) -> CampaignState {
     let Some(name) = &coupon.spec.campaign else { return CampaignState::NotNeeded };
-    if context.stores.campaigns.wait_until_ready().now_or_never().is_none() {
-        // Once it is, its Campaign wakes it.
+    if !context.listed.campaigns.is_set() {
+        // Once they are, Coupons are looked at again.
         return CampaignState::NotYetKnown;
     }
     let state = |campaign: &Campaign| match campaign {

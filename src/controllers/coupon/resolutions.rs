@@ -21,9 +21,7 @@ const AT_ONCE: usize = 8;
 /// Runs until it is dropped.
 pub async fn run(api: Api<PartialObjectMeta<Coupon>>, context: &Arc<Context>) {
     // Without them no namespace would be one to work in.
-    if context.stores.namespaces.wait_until_ready().await.is_err() {
-        return;
-    }
+    context.listed.namespaces.wait().await;
     let config = watcher::Config::default().fields(CouponState::TROUBLED_SELECTOR);
     let changes = watcher(api, config).default_backoff().filter_map(annotated);
     changes.for_each_concurrent(AT_ONCE, |coupon| resolve(coupon, context)).await;
