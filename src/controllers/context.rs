@@ -268,6 +268,8 @@ pub struct CampaignMemory {
     pub suspended: bool,
     /// When the ledger was last read, and the audience seen.
     pub passed_at: Option<Instant>,
+    /// How many of its rules could act then.
+    pub able: usize,
     /// A Coupon of it changed since.
     pub coupons_changed: bool,
     /// The next boundary, as the last pass saw it.

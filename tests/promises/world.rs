@@ -110,19 +110,21 @@ impl World {
         self.start(clock, &self.control_plane.kubeconfig_path())
     }
 
+    #[allow(dead_code)] // the benchmarks use it
+    /// An operator that logs as in production.
+    pub fn quiet_operator(&self) -> GuardedChild {
+        self.start_logging("info", &["--clock-start", &rehearsed().to_rfc3339()], &self.control_plane.kubeconfig_path())
+    }
+
     fn start(&self, clock: &[&str], kubeconfig: &std::path::Path) -> GuardedChild {
+        self.start_logging("coupon_operator=debug,info", clock, kubeconfig)
+    }
+
+    fn start_logging(&self, level: &str, clock: &[&str], kubeconfig: &std::path::Path) -> GuardedChild {
         let mut logs = self.logs.lock().unwrap();
         let log = self.folder.path().join(format!("operator-{}.log", logs.len()));
         let operator = Spawn::new(env!("CARGO_BIN_EXE_coupon-operator"))
-            .args([
-                "run",
-                "--log",
-                "coupon_operator=debug,info",
-                "--secret-poll-seconds",
-                "1",
-                "--audience-poll-seconds",
-                "1",
-            ])
+            .args(["run", "--log", level, "--secret-poll-seconds", "1", "--audience-poll-seconds", "1"])
             .args(["--namespace", &self.namespace])
             .args(clock.to_vec())
             .args(["--ca-bundle".into(), self.folder.path().join("ca.pem").into_os_string()])

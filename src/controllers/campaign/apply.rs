@@ -31,7 +31,7 @@ pub async fn run(
         applied.outcome = fetched.memory.outcome.clone();
     }
     if !(plan.issue.is_empty() && plan.count.is_empty()) {
-        look_at_coupons(fetched, plan, context, &mut applied).await?;
+        look_at_coupons(fetched, validated, plan, context, &mut applied).await?;
     }
     if let Some(after) = plan.closed_after.filter(|_| plan.later.is_none()) {
         let pass = pass::Pass { fetched, context };
@@ -49,6 +49,7 @@ pub async fn run(
 
 async fn look_at_coupons(
     fetched: &Fetched,
+    validated: &Validated,
     plan: &Plan,
     context: &Arc<Context>,
     applied: &mut Applied,
@@ -60,6 +61,7 @@ async fn look_at_coupons(
     context.campaigns.update(&fetched.namespace, &fetched.name, |memory| match &result {
         Ok(()) if !applied.again => {
             memory.passed_at = Some(begun);
+            memory.able = validated.rules.len();
             memory.boundary = plan.next_boundary;
             memory.outcome.clone_from(&applied.outcome);
         }

@@ -98,6 +98,7 @@ fn remember(campaign: &Campaign, namespace: &str, name: &str, context: &Context)
     });
     Memory {
         since_pass: known.passed_at.filter(|_| same).map(|at| at.elapsed()),
+        able: known.able,
         coupons_changed: known.coupons_changed,
         audience_poll: context.settings.audience_poll,
         boundary: known.boundary,

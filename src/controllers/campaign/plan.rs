@@ -24,6 +24,8 @@ const BETWEEN_PASSES: Duration = Duration::from_secs(1);
 pub struct Memory {
     /// How long ago the last pass over this generation was; none if there was none.
     pub since_pass: Option<Duration>,
+    /// How many rules could act then.
+    pub able: usize,
     /// The next boundary, as the last pass saw it.
     pub boundary: Option<DateTime<Utc>>,
     /// A Coupon changed since.
@@ -158,7 +160,8 @@ pub fn run(campaign: &Campaign, validated: &Validated, memory: &Memory, now: Dat
     let is_new = |(rule, granting): &(&PreparedRule, Granting)| find_open(&status, &rule.name, granting).is_none();
     let unopened = !campaign.spec.suspend && open.iter().any(is_new);
     if !campaign.spec.suspend {
-        if is_due(memory, &open, unopened, now) {
+        let able = validated.rules.len();
+        if is_due(memory, &open, unopened, now) || (memory.able != able && !open.is_empty()) {
             plan.issue = open.into_iter().map(|(rule, granting)| issue(campaign, &status, rule, granting)).collect();
         }
         plan.reopening = !reopened.issues.is_empty();

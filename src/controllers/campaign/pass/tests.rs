@@ -97,6 +97,7 @@ impl Life {
         let validated = validate::run(&campaign.spec, &variant.compiled, &webhooks);
         let memory = Memory {
             since_pass: None,
+            able: 0,
             boundary: None,
             coupons_changed: false,
             audience_poll: std::time::Duration::from_secs(300),

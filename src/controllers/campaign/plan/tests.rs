@@ -27,6 +27,7 @@ fn campaign(changes: &Value) -> Campaign {
 fn memory(since_pass: Option<u64>, coupons_changed: bool) -> Memory {
     Memory {
         since_pass: since_pass.map(Duration::from_secs),
+        able: 1,
         coupons_changed,
         boundary: None,
         audience_poll: Duration::from_secs(300),
@@ -145,6 +146,16 @@ fn a_boundary_that_has_passed_makes_a_pass_due() {
     let at = |boundary: &str| Memory { boundary: boundary.parse().ok(), ..memory(Some(9), false) };
     assert_eq!(planned(&opened(1, 1), &at("2023-01-01T11:59:59Z"), DAY).issue.len(), 1);
     assert!(planned(&opened(1, 1), &at("2023-01-01T12:00:01Z"), DAY).issue.is_empty());
+}
+
+/// At a start Campaigns may be seen before their Webhooks: what is counted then is no pass over the rule.
+#[test]
+fn a_rule_that_could_not_act_is_issued_to_as_soon_as_it_can() {
+    assert!(planned(&opened(1, 1), &memory(Some(9), false), DAY).issue.is_empty());
+    let before = Memory { able: 0, ..memory(Some(9), false) };
+    assert_eq!(planned(&opened(1, 1), &before, DAY).issue.len(), 1);
+    let just_now = planned(&opened(1, 1), &Memory { able: 0, ..memory(Some(0), false) }, DAY);
+    assert_eq!((just_now.issue.len(), just_now.later), (0, Some(Duration::from_secs(1))));
 }
 
 /// With `oncePer`, the second window of a day goes on under the key of the first.
