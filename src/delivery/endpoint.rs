@@ -483,6 +483,40 @@ mod tests {
     }
 
     #[test]
+    fn in_a_batch_placeholders_stand_only_inside_the_record() {
+        let batched = |change: fn(&mut WebhookSpec)| {
+            let mut spec = spec();
+            spec.headers.remove(0);
+            spec.batch = serde_json::from_value(json!({ "maxSize": 5, "recordsAt": "/d" })).ok();
+            change(&mut spec);
+            Templates::parse(&spec).map(|_| ()).map_err(|errors| errors[0].to_string())
+        };
+        assert_eq!(batched(|_| ()), Ok(()));
+        let outside =
+            |field: &str| format!("{field}: ${{$ProfileID}} stands outside the record at spec.batch.recordsAt");
+        let error = batched(|spec| spec.url += "?id=${$ProfileID}").unwrap_err();
+        assert!(error.starts_with(&outside("spec.url")), "{error}");
+        let header = |spec: &mut WebhookSpec| {
+            spec.headers = serde_json::from_value(json!([{ "name": "X", "value": "${$ProfileID}" }])).unwrap();
+        };
+        assert!(batched(header).unwrap_err().starts_with(&outside("spec.headers[0].value")));
+        let around = |spec: &mut WebhookSpec| {
+            spec.payload = spec.payload.as_ref().map(|p| p.replacen('{', r#"{"for":"${$ProfileID}","#, 1));
+        };
+        assert!(batched(around).unwrap_err().starts_with(&outside("spec.payload")));
+        let elsewhere = |spec: &mut WebhookSpec| spec.batch.as_mut().unwrap().records_at = Some("/records".into());
+        assert!(batched(elsewhere).unwrap_err().contains("no array with one record at /records"));
+        assert_eq!(
+            batched(|spec| {
+                spec.batch = None;
+                spec.url += "?id=${$ProfileID}";
+            }),
+            Ok(()),
+            "one record a request"
+        );
+    }
+
+    #[test]
     fn a_secret_that_no_header_can_carry_is_refused() {
         for bad in ["", " \n", "a\nb", "ü"] {
             assert!(ResolvedHeader::new("X", bad).is_none(), "{bad:?}");

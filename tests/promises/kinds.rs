@@ -56,6 +56,14 @@ async fn bad_webhooks_are_refused_with_what_to_write_instead() {
         ("/spec/timeoutSeconds", json!(301), "spec.timeoutSeconds", "less than or equal to 300"),
         ("/spec/maxInFlight", json!(0), "spec.maxInFlight", "greater than or equal to 1"),
         ("/spec/deadlineSeconds", json!(-1), "spec.deadlineSeconds", "greater than or equal to 1"),
+        ("/spec/batch", json!({ "maxSize": 2 }), "spec.batch", "a batch needs recordsAt, a JSON pointer"),
+        ("/spec/batch", json!({ "maxSize": 2, "recordsAt": "d" }), "spec.batch.recordsAt", "begins with /"),
+        (
+            "/spec/batch",
+            json!({ "maxSize": 1001, "recordsAt": "/d" }),
+            "spec.batch.maxSize",
+            "less than or equal to 1000",
+        ),
         ("/spec/onUnknown", json!("Drop"), "spec.onUnknown", "\"Retry\", \"Hold\""),
         (
             "/spec/parameters/0",
@@ -291,6 +299,29 @@ async fn bad_coupons_are_refused_and_their_spec_never_changes() {
     let partly = set(coupon(), "/spec/campaign", json!("new-year"));
     assert!(refusal::<Coupon>(&world, partly).await.contains("leave them all out of a Coupon written by hand"));
     assert!(refusal::<Coupon>(&world, set(coupon(), "/spec/deliveries", json!([]))).await.contains("spec.deliveries"));
+    let batch = || {
+        let mut batch =
+            set(set(coupon(), "/spec/columns", json!(["recipient", "code", "d/P"])), "/spec/rows", json!(["r,C,v"]));
+        for field in ["recipient", "code"] {
+            batch["spec"].as_object_mut().unwrap().remove(field);
+        }
+        batch["spec"]["deliveries"][0].as_object_mut().unwrap().remove("parameters");
+        batch["metadata"]["name"] = "batch".into();
+        batch
+    };
+    world.apply::<Coupon>(batch()).await.unwrap();
+    for (bad, said) in [
+        (set(batch(), "/spec/recipient", json!("r")), "either one record (recipient and code) or several"),
+        (set(coupon(), "/spec/rows", json!(["r,C"])), "either one record"),
+        (set(batch(), "/spec/columns", json!(["recipient", "d/P"])), "columns name recipient, code"),
+        (set(batch(), "/spec/deliveries/0/parameters", json!({ "P": "v" })), "columns name recipient, code"),
+        (set(batch(), "/spec/rows", json!([])), "spec.rows"),
+        (set(batch(), "/spec/rows", json!(["r,D,v"])), "a Coupon's spec never changes"),
+        (set(batch(), "/spec/rows", json!(vec!["r,C,v"; 1001])), "spec.rows"),
+    ] {
+        let refused = refusal::<Coupon>(&world, bad).await;
+        assert!(refused.contains(said), "{said}: {refused}");
+    }
     let created = world.apply::<Coupon>(coupon()).await.unwrap();
     assert_eq!(
         json!(created)["status"],

@@ -85,14 +85,15 @@ pub fn run(at: &Circumstances<'_>) -> Plan {
     if at.active {
         return Plan::Nothing;
     }
+    if status.is_empty() && was_restored(at) {
+        // Before an annotation that was restored with it: it speaks of what is not known any more.
+        return Plan::HoldRestored;
+    }
     if status.state != CouponState::Sending && resolve::pending(at.coupon).is_some() {
         return Plan::Resolve;
     }
     if status.state.is_settled() {
         return Plan::Nothing;
-    }
-    if status.is_empty() && was_restored(at) {
-        return Plan::HoldRestored;
     }
     let chain = progress::chain(&at.coupon.spec, &status);
     if let Some(plan) = chain.iter().find_map(|link| on_its_way(at, link)) {

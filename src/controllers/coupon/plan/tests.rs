@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::RESOLVE_ANNOTATION;
 use crate::api::coupon::{AttemptOutcome, CouponState, CouponStatus};
 use crate::delivery::endpoint::Templates;
 
@@ -116,6 +117,20 @@ fn i8_a_settled_coupon_is_left_alone() {
 fn a_coupon_issued_over_an_hour_before_it_was_created_is_held() {
     let created = |seconds| planned(None, json!({}), |c| c.created = Some(at(seconds)));
     assert_eq!((created(3600), created(3601)), (send(), Plan::HoldRestored));
+    let mut annotated = coupon(None);
+    annotated.metadata.annotations = Some([(RESOLVE_ANNOTATION.to_owned(), "tell:Retry@3".to_owned())].into());
+    let (endpoints, paused) = (endpoints(&json!({})), HashSet::new());
+    let circumstances = Circumstances {
+        coupon: &annotated,
+        created: Some(at(3601)),
+        campaign: CampaignState::Running,
+        endpoints: &endpoints,
+        paused: &paused,
+        active: false,
+        sender: "us",
+        now: at(3700),
+    };
+    assert_eq!(run(&circumstances), Plan::HoldRestored, "an annotation that was restored with it does not let it go");
     let with_status = attempted(Some(AttemptOutcome::NotApplied), CouponState::Pending, None);
     assert_eq!(
         planned(Some(with_status), json!({}), |c| c.created = Some(at(9999))),
