@@ -1,6 +1,6 @@
 # The two commands that matter are `make demo` and `make test`. Both need cargo and Go, and nothing else.
 
-.PHONY: demo test check crds build compare fuzz bench
+.PHONY: demo test check crds build compare faults fuzz bench
 
 # Everything is built in one go, so that cargo's features and target directory are the same for all.
 build:
@@ -33,6 +33,11 @@ crds:
 SCHEDULE_CASES ?= 10000000
 compare:
 	SCHEDULE_CASES=$(SCHEDULE_CASES) cargo test --locked --release --package coupon-operator --test schedule -- --nocapture agreement
+
+# Each call of a run at each position, and DOUBTS faults of the endpoint: an hour or so. FAULTS_SEED repeats one.
+DOUBTS ?= 10000
+faults:
+	FAULTS=all DOUBTS=$(DOUBTS) cargo test --locked --package coupon-operator --test faults -- --nocapture
 
 # Each fuzz target for FUZZ_SECONDS.
 fuzz:
