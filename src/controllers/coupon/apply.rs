@@ -38,8 +38,9 @@ pub async fn run(fetched: &Fetched, plan: Plan, context: &Arc<Context>) -> Resul
             let outcome = outcome::not_sent(NotSent::AnswerToIntentLost);
             status::with_outcome(coupon, (&delivery, attempt), &outcome, on_unknown(fetched, &delivery), now)
         }
-        Plan::ParametersMissing { delivery, parameters } => {
-            Some(status::lacking_parameters(coupon, &delivery, &parameters, now))
+        Plan::ParametersMissing { delivery, parameters, again } => {
+            write(coupon, status::lacking_parameters(coupon, &delivery, &parameters, now), context).await?;
+            return Ok(again.map_or_else(Action::await_change, Action::requeue));
         }
     };
     if let Some(changed) = changed {

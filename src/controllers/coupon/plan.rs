@@ -74,8 +74,9 @@ pub enum Plan {
     CampaignGone,
     /// This process began an attempt and never came to send it: the answer to its intent was lost.
     NotSent { delivery: String, attempt: i32 },
-    /// The Webhook has parameters that were not frozen in this Coupon.
-    ParametersMissing { delivery: String, parameters: Vec<String> },
+    /// The Webhook has parameters that were not frozen in this Coupon. Looked at again after a while, if anything
+    /// comes by itself.
+    ParametersMissing { delivery: String, parameters: Vec<String>, again: Option<Duration> },
 }
 
 /// What is next for a Coupon.
@@ -102,32 +103,76 @@ pub fn run(at: &Circumstances<'_>) -> Plan {
     if at.campaign == CampaignState::Gone {
         return Plan::CampaignGone;
     }
-    first(chain.iter().filter(|link| !link.open.is_empty()).map(|link| step(at, link)))
+    let mut steps = Vec::new();
+    let mut earlier_goes_on = false;
+    for link in chain.iter().filter(|link| !link.open.is_empty()) {
+        steps.push(step(at, link, earlier_goes_on));
+        earlier_goes_on |= goes_on(at, link);
+    }
+    first(steps, at.now)
+}
+
+/// True if requests of a delivery are sent now, or when its next attempt is due.
+fn goes_on(at: &Circumstances<'_>, link: &Link) -> bool {
+    let paused = at.paused.contains(&link.webhook);
+    let able = |endpoint: &Arc<Endpoint>| !endpoint.spec.suspend && missing_parameters(at, link, endpoint).is_empty();
+    !paused && at.endpoints.get(&link.webhook).is_some_and(able)
 }
 
 /// What can be done for a delivery.
 enum Step {
     Now(Plan),
     /// It waits for its Webhook, which is paused: only if nothing else can be done.
-    WhenResumed(Plan),
+    WhenResumed(Send),
     After(Duration),
+    /// It lacks parameters: said if nothing else can be done. Its deadline comes after so long.
+    Stuck {
+        delivery: String,
+        parameters: Vec<String>,
+        deadline: Option<Duration>,
+    },
     /// Not before something changes.
     Blocked,
 }
 
+/// A request that could be sent.
+struct Send {
+    delivery: String,
+    rows: RowSet,
+    until: Option<DateTime<Utc>>,
+}
+
+impl From<Send> for Plan {
+    fn from(Send { delivery, rows, until }: Send) -> Self {
+        Self::Send { delivery, rows, until }
+    }
+}
+
 /// One request of a Coupon at a time: of the first delivery in the chain that can go on.
-fn first(steps: impl Iterator<Item = Step>) -> Plan {
-    let (mut paused, mut after) = (None, None::<Duration>);
+fn first(steps: Vec<Step>, now: DateTime<Utc>) -> Plan {
+    let (mut paused, mut stuck, mut after) = (None, None, None::<Duration>);
+    let mut sooner = |duration: Option<Duration>| after = after.into_iter().chain(duration).min();
     for step in steps {
         match step {
             Step::Now(plan) => return plan,
-            Step::WhenResumed(plan) => paused = paused.or(Some(plan)),
-            Step::After(duration) => after = Some(after.map_or(duration, |other| other.min(duration))),
+            Step::WhenResumed(send) => paused = paused.or(Some(send)),
+            Step::After(duration) => sooner(Some(duration)),
+            Step::Stuck { delivery, parameters, deadline } => {
+                stuck = stuck.or(Some((delivery, parameters)));
+                sooner(deadline);
+            }
             Step::Blocked => {}
         }
     }
-    // A wait is over by itself, and then the paused one is looked at again.
-    after.map(Plan::Wait).or(paused).unwrap_or(Plan::Nothing)
+    if let Some(send) = paused {
+        // It waits in its lane, where a request finds out when its Webhook works again; and no longer than others.
+        let others = after.and_then(|after| now.checked_add_signed(TimeDelta::from_std(after).ok()?));
+        return Send { until: send.until.into_iter().chain(others).min(), ..send }.into();
+    }
+    match stuck {
+        Some((delivery, parameters)) => Plan::ParametersMissing { delivery, parameters, again: after },
+        None => after.map_or(Plan::Nothing, Plan::Wait),
+    }
 }
 
 fn was_restored(at: &Circumstances<'_>) -> bool {
@@ -159,7 +204,7 @@ fn attempt_timeout(at: &Circumstances<'_>, link: &Link) -> TimeDelta {
     TimeDelta::seconds(i64::from(seconds))
 }
 
-fn step(at: &Circumstances<'_>, link: &Link) -> Step {
+fn step(at: &Circumstances<'_>, link: &Link, earlier_goes_on: bool) -> Step {
     match at.campaign {
         CampaignState::Suspended | CampaignState::Gone | CampaignState::NotYetKnown => return Step::Blocked,
         CampaignState::NotNeeded | CampaignState::Running => {}
@@ -177,17 +222,18 @@ fn step(at: &Circumstances<'_>, link: &Link) -> Step {
     }
     let missing = missing_parameters(at, link, endpoint);
     if !missing.is_empty() {
-        return Step::Now(Plan::ParametersMissing { delivery: link.name.clone(), parameters: missing });
+        let deadline = until.and_then(|until| until.signed_duration_since(at.now).to_std().ok());
+        return Step::Stuck { delivery: link.name.clone(), parameters: missing, deadline };
     }
-    let rows = rows(link, endpoint);
+    let rows = rows(link, endpoint, earlier_goes_on);
     if endpoint.spec.suspend || rows.is_empty() {
         return after(until, at.now);
     }
     if let Some(next) = link.status.next_attempt_time.filter(|next| *next > at.now) {
         return after(until.into_iter().chain([next]).min(), at.now);
     }
-    let plan = Plan::Send { delivery: link.name.clone(), rows, until };
-    if at.paused.contains(&link.webhook) { Step::WhenResumed(plan) } else { Step::Now(plan) }
+    let send = Send { delivery: link.name.clone(), rows, until };
+    if at.paused.contains(&link.webhook) { Step::WhenResumed(send) } else { Step::Now(send.into()) }
 }
 
 fn after(at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Step {
@@ -196,12 +242,12 @@ fn after(at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Step {
 }
 
 /// The rows of the next request: those that are sent again, and those that were never sent. A short slice
-/// of the latter waits for those that an earlier delivery may still accept, unless it is the first.
-fn rows(link: &Link, endpoint: &Endpoint) -> RowSet {
+/// of the latter waits for those that an earlier delivery is about to accept, unless it is the first.
+fn rows(link: &Link, endpoint: &Endpoint, earlier_goes_on: bool) -> RowSet {
     let most = link.status.max_rows.and_then(|most| u32::try_from(most).ok()).unwrap_or(u32::MAX);
     let most = most.min(endpoint.spec.max_batch()).max(1);
     let fresh = link.fresh();
-    let waits = link.may_grow && link.status.attempts > 0 && fresh.len() < most;
+    let waits = earlier_goes_on && link.status.attempts > 0 && fresh.len() < most;
     let all = if waits { link.again() } else { link.again().or(&fresh) };
     all.first(most)
 }

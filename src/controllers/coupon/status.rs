@@ -2,6 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use kube::ResourceExt;
+
+use crate::api::RESOLVE_ANNOTATION;
 use crate::api::conditions::{self, Fact, Verdict as Condition, reason};
 use crate::api::coupon::{Attempt, AttemptOutcome, Coupon, CouponState, CouponStatus, DeliveryStatus, RecordFailure};
 use crate::api::webhook::OnUnknown;
@@ -269,23 +272,25 @@ pub(super) fn after_resolution(
 #[must_use]
 pub fn held_as_restored(coupon: &Coupon, now: DateTime<Utc>) -> CouponStatus {
     let mut status = begun(coupon);
-    if let Some(first) = status.deliveries.first_mut() {
-        first.held = Records::of(&coupon.spec).all();
-        first.unknown = first.held.clone();
+    // In each delivery: what a person knows of one says nothing of another.
+    for delivery in &mut status.deliveries {
+        delivery.held = Records::of(&coupon.spec).all();
+        delivery.unknown = delivery.held.clone();
     }
-    let mut status = finished(status, coupon, None, now);
+    // An annotation that was restored with it speaks of what is not known any more.
+    status.resolved = coupon.annotations().get(RESOLVE_ANNOTATION).cloned();
     let verdict = Condition::stalled(
         reason::RESTORED,
-        "this Coupon was issued over an hour before it was created here, so it is a restored or copied one, and nobody knows whether it was sent: it is held, and nothing is sent",
+        format!(
+            "this Coupon was issued over an hour before it was created here, so it is a restored or copied one, and nobody knows whether it was sent: nothing is sent until a person decides with the annotation {RESOLVE_ANNOTATION}: <delivery>:Retry@0, or Delivered, or Abandon, for each delivery"
+        ),
     );
-    write_conditions(&mut status, coupon, &verdict, now);
-    status
+    said(derived(status, coupon), coupon, |_| verdict, now)
 }
 
 /// The status of a Coupon that lacks parameters its Webhook needs now.
 #[must_use]
 pub fn lacking_parameters(coupon: &Coupon, delivery: &str, parameters: &[String], now: DateTime<Utc>) -> CouponStatus {
-    let mut status = finished(begun(coupon), coupon, None, now);
     let verdict = Condition::stalled(
         reason::PARAMETERS_MISSING,
         format!(
@@ -293,21 +298,18 @@ pub fn lacking_parameters(coupon: &Coupon, delivery: &str, parameters: &[String]
             parameters.join(", ")
         ),
     );
-    write_conditions(&mut status, coupon, &verdict, now);
-    status
+    said(derived(begun(coupon), coupon), coupon, |_| verdict, now)
 }
 
 /// The status of a Coupon whose Campaign is not there.
 #[must_use]
 pub fn without_campaign(coupon: &Coupon, now: DateTime<Utc>) -> CouponStatus {
-    let mut status = finished(begun(coupon), coupon, None, now);
     let name = coupon.spec.campaign.as_deref().unwrap_or_default();
     let verdict = Condition::waiting(
         reason::CAMPAIGN_GONE,
         format!("Campaign {name} is not there or is being deleted: nothing is sent until it is applied again"),
     );
-    write_conditions(&mut status, coupon, &verdict, now);
-    status
+    said(derived(begun(coupon), coupon), coupon, |_| verdict, now)
 }
 
 /// The status with an entry for each delivery.
@@ -326,7 +328,24 @@ pub(super) fn find<'a>(status: &'a mut CouponStatus, delivery: &str) -> Option<&
 }
 
 /// Derives states, summary and conditions from what became of the rows.
-fn finished(mut status: CouponStatus, coupon: &Coupon, why: Option<(&str, &str)>, now: DateTime<Utc>) -> CouponStatus {
+fn finished(status: CouponStatus, coupon: &Coupon, why: Option<(&str, &str)>, now: DateTime<Utc>) -> CouponStatus {
+    said(derived(status, coupon), coupon, |state| verdict(state, why), now)
+}
+
+/// Writes the conditions, once: each writing moves the times of those that change.
+fn said(
+    mut status: CouponStatus,
+    coupon: &Coupon,
+    verdict: impl FnOnce(CouponState) -> Condition,
+    now: DateTime<Utc>,
+) -> CouponStatus {
+    let verdict = verdict(status.state);
+    write_conditions(&mut status, coupon, &verdict, now);
+    status
+}
+
+/// Derives states and summary from what became of the rows.
+fn derived(mut status: CouponStatus, coupon: &Coupon) -> CouponStatus {
     let chain = progress::chain(&coupon.spec, &status);
     let standing = Standing::of(&coupon.spec, &status);
     status.state = overall(&chain, standing.delivered());
@@ -339,8 +358,6 @@ fn finished(mut status: CouponStatus, coupon: &Coupon, why: Option<(&str, &str)>
             delivery.state = state;
         }
     }
-    let verdict = verdict(status.state, why);
-    write_conditions(&mut status, coupon, &verdict, now);
     status
 }
 

@@ -187,7 +187,8 @@ fn a_deadline_that_passed_expires_it() {
 fn a_parameter_that_was_not_frozen_stalls_it() {
     let grown = json!({ "parameters": [{ "name": "P", "type": "String" }, { "name": "Q", "type": "String" }] });
     let plan = planned(None, grown, |_| ());
-    assert_eq!(plan, Plan::ParametersMissing { delivery: DELIVERY.into(), parameters: vec!["Q".into()] });
+    let again = Some(Duration::from_secs(3599));
+    assert_eq!(plan, Plan::ParametersMissing { delivery: DELIVERY.into(), parameters: vec!["Q".into()], again });
 }
 
 #[test]
@@ -195,4 +196,86 @@ fn attempts_are_numbered_one_after_the_other() {
     let before = DeliveryStatus { attempts: 4, ..DeliveryStatus::default() };
     let next = intent(&before, RowSet::up_to(1), "digest".into(), "us", at(5));
     assert_eq!((next.number, next.outcome, next.start_time), (5, None, at(5)));
+}
+
+/// A chain of two webhooks, `a` and `b`, over ten records: five accepted by `a` and told by `b`, of which one is to be
+/// told again at second 30, and five more to be sent again by `a`.
+fn chain() -> Coupon {
+    let rows: Vec<String> = (1..=10).map(|i| format!("r{i},c{i},v,v")).collect();
+    let spec = json!({
+        "campaign": "c", "rule": "r", "occurrence": "20230101", "issuedAt": at(0),
+        "columns": ["recipient", "code", "a/P", "b/P"], "rows": rows,
+        "deliveries": [{ "name": "a", "webhookRef": { "name": "a" } }, { "name": "b", "webhookRef": { "name": "b" } }],
+    });
+    let mut coupon = Coupon::new("x", serde_json::from_value(spec).unwrap());
+    coupon.status = serde_json::from_value(json!({ "state": "Pending", "deliveries": [
+        { "name": "a", "state": "Pending", "attempts": 2, "accepted": "1-5", "retrying": "6-10" },
+        { "name": "b", "state": "Pending", "attempts": 1, "accepted": "1-3" },
+    ] }))
+    .ok();
+    coupon
+}
+
+fn planned_chain(coupon: &Coupon, a: &Value, b: &Value, paused: &[&str]) -> Plan {
+    let batch = |changes: &Value| {
+        let mut all = json!({ "payload": r#"{"d":[{"p":"${$P}"}]}"#, "batch": { "maxSize": 10, "recordsAt": "/d" } });
+        for (field, value) in changes.as_object().into_iter().flatten() {
+            all[field] = value.clone();
+        }
+        endpoints(&all).remove("w").unwrap()
+    };
+    let endpoints = HashMap::from([("a".to_owned(), batch(a)), ("b".to_owned(), batch(b))]);
+    run(&Circumstances {
+        coupon,
+        created: Some(at(0)),
+        campaign: CampaignState::Running,
+        endpoints: &endpoints,
+        paused: &paused.iter().map(|name| (*name).to_owned()).collect(),
+        sender: "us",
+        active: false,
+        now: at(1),
+    })
+}
+
+fn send_rows(delivery: &str, rows: &str, until: i64) -> Plan {
+    Plan::Send { delivery: delivery.into(), rows: rows.parse().unwrap(), until: Some(at(until)) }
+}
+
+/// Else nobody would find out that it works again.
+#[test]
+fn a_paused_webhook_is_waited_for_in_its_lane_whatever_the_rest_of_the_chain_waits_for() {
+    let none = json!({});
+    assert_eq!(planned_chain(&chain(), &none, &none, &[]), send_rows("a", "6-10", 3600));
+    let rest_of_b = send_rows("b", "4-5", 3600);
+    assert_eq!(planned_chain(&chain(), &none, &none, &["a"]), rest_of_b, "a short slice waits for none that is paused");
+    let suspended = json!({ "suspend": true });
+    let mut told_again = chain();
+    told_again.status.as_mut().unwrap().deliveries[1].retrying = "4".parse().unwrap();
+    told_again.status.as_mut().unwrap().deliveries[1].next_attempt_time = Some(at(30));
+    assert_eq!(
+        planned_chain(&told_again, &none, &none, &["a"]),
+        send_rows("a", "6-10", 30),
+        "and looked at again then"
+    );
+    assert_eq!(planned_chain(&chain(), &suspended, &none, &["b"]), rest_of_b, "in its lane");
+    assert_eq!(planned_chain(&told_again, &suspended, &none, &["a", "b"]), Plan::Wait(Duration::from_secs(29)));
+}
+
+#[test]
+fn what_lacks_a_parameter_keeps_nothing_else_waiting_and_is_looked_at_again_in_time() {
+    let none = json!({});
+    let grown = json!({ "parameters": [{ "name": "P", "type": "String" }, { "name": "Q", "type": "String" }] });
+    let mut fresh = chain();
+    fresh.status.as_mut().unwrap().deliveries[1].attempts = 0;
+    assert_eq!(planned_chain(&fresh, &grown, &none, &[]), send_rows("b", "4-5", 3600));
+    assert_eq!(planned_chain(&chain(), &grown, &none, &[]), send_rows("b", "4-5", 3600));
+    let mut later = chain();
+    later.status.as_mut().unwrap().deliveries[0].next_attempt_time = Some(at(4));
+    let missing = |delivery: &str, seconds| Plan::ParametersMissing {
+        delivery: delivery.into(),
+        parameters: vec!["Q".into()],
+        again: Some(Duration::from_secs(seconds)),
+    };
+    assert_eq!(planned_chain(&later, &none, &grown, &[]), missing("b", 3));
+    assert_eq!(planned_chain(&chain(), &grown, &grown, &[]), missing("a", 3599), "its deadline");
 }

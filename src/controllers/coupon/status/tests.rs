@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::controllers::coupon::plan::intent;
+use crate::controllers::coupon::resolve;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds, 0).unwrap()
@@ -133,4 +134,29 @@ fn what_ends_without_a_request_says_why() {
     let lacking = lacking_parameters(&coupon(), "one", &["Q".into()], at(1));
     assert_eq!(lacking.state, CouponState::Pending, "it goes on when the Webhook is edited");
     assert!(lacking.conditions.iter().any(|c| c.type_ == "Stalled" && c.message.contains("(Q)")));
+}
+
+#[test]
+fn i5_a_restored_coupon_is_held_in_every_delivery_and_an_annotation_restored_with_it_lets_nothing_go() {
+    let mut restored = coupon();
+    let annotation = |text: &str| Some([(crate::api::RESOLVE_ANNOTATION.to_owned(), text.to_owned())].into());
+    restored.metadata.annotations = annotation("one:Retry@0");
+    restored.status = Some(held_as_restored(&restored, at(1)));
+    assert_eq!(resolve::run(&restored, at(2)), None, "it speaks of what is not known any more");
+    restored.metadata.annotations = annotation("one:Delivered@0");
+    restored.status = resolve::run(&restored, at(3));
+    let status = restored.status.clone().unwrap();
+    assert_eq!((status.state, status.delivery("two").unwrap().state), (CouponState::Held, CouponState::Held));
+    restored.metadata.annotations = annotation("one:Delivered@0,two:Delivered@0");
+    restored.status = resolve::run(&restored, at(4));
+    assert_eq!(state(&restored), CouponState::Delivered);
+}
+
+#[test]
+fn i8_saying_again_that_a_parameter_is_missing_changes_nothing() {
+    let mut coupon = coupon();
+    coupon.status = Some(lacking_parameters(&coupon, "one", &["Q".into()], at(1)));
+    assert_eq!(Some(lacking_parameters(&coupon, "one", &["Q".into()], at(9))), coupon.status);
+    coupon.status = Some(without_campaign(&coupon, at(10)));
+    assert_eq!(Some(without_campaign(&coupon, at(19))), coupon.status);
 }
