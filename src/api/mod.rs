@@ -26,7 +26,8 @@ pub const ACCEPT_MISSING_ANNOTATION: &str = "coupon-operator.dev/accept-missing"
 pub const REOPEN_ANNOTATION: &str = "coupon-operator.dev/reopen";
 
 /// Annotation on a Coupon, `<delivery>:Retry@<attempt>`, `…:Delivered@…` or `…:Abandon@…`, several separated
-/// by commas or spaces: what a person decides of rows that are held or failed, once for that attempt.
+/// by commas or spaces, and a note after a semicolon: what a person decides of rows that are held, failed or
+/// expired, once for that attempt and note.
 pub const RESOLVE_ANNOTATION: &str = "coupon-operator.dev/resolve";
 
 /// The status of a kind before a controller has seen the object: kstatus then reads "in progress",

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use coupon_operator::api::RESOLVE_ANNOTATION;
 use coupon_operator::api::coupon::{Coupon, CouponState};
+use coupon_operator::clock::Clock;
 use coupon_operator::controllers::coupon::resolve::{Decision, Resolution, undecided};
 use futures::StreamExt;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -24,7 +25,7 @@ pub struct Options {
     /// The Campaign whose Coupons are meant.
     campaign: String,
 
-    /// What is to become of records that are held or failed: Retry sends them again, Delivered takes your word that they arrived, Abandon gives up those that are held.
+    /// What is to become of records that are held, failed or expired: Retry sends them again, Delivered takes your word that they arrived, Abandon gives up those that are held.
     #[arg(long = "as", value_enum)]
     decision: Choice,
 
@@ -63,6 +64,7 @@ enum Troubled {
     Held,
     Failed,
     PartiallyFailed,
+    Expired,
 }
 
 /// What was annotated, or would be.
@@ -101,6 +103,7 @@ impl Options {
             Some(Troubled::Held) => selector + ",status.state=Held",
             Some(Troubled::Failed) => selector + ",status.state=Failed",
             Some(Troubled::PartiallyFailed) => selector + ",status.state=PartiallyFailed",
+            Some(Troubled::Expired) => selector + ",status.state=Expired",
             None => selector,
         }
     }
@@ -138,7 +141,7 @@ impl Options {
         };
         let status = coupon.status.as_ref()?;
         let meant = status.deliveries.iter().filter(|d| self.delivery.as_ref().is_none_or(|name| *name == d.name));
-        let undecided = meant.map(|d| (d, undecided(d).len())).filter(|(_, records)| *records > 0);
+        let undecided = meant.map(|d| (d, undecided(d, decision).len())).filter(|(_, records)| *records > 0);
         let mut all = 0_u32;
         let mut texts = Vec::new();
         for (delivery, records) in undecided {
@@ -146,7 +149,9 @@ impl Options {
             let resolution = Resolution { delivery: delivery.name.clone(), decision, attempt: delivery.attempts };
             texts.push(resolution.to_string());
         }
-        (!texts.is_empty()).then(|| (texts.join(","), all))
+        // With a note of its own, so that the same decision counts when it is made once more.
+        let now = Clock::real().now().to_rfc3339();
+        (!texts.is_empty()).then(|| (format!("{}; {now}", texts.join(",")), all))
     }
 
     async fn write(&self, api: &Api<Coupon>, coupon: &Coupon, annotation: &str) -> kube::Result<()> {

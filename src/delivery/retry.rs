@@ -56,29 +56,43 @@ impl Deadlines {
         since.checked_add_signed(TimeDelta::try_seconds(seconds)?)
     }
 
-    /// True if no other has passed than CleverTap's, which each record has of its own.
-    #[must_use]
-    pub fn only_freshness(&self, now: DateTime<Utc>) -> bool {
-        Self { freshness: None, ..*self }.passed(now).is_none()
-    }
-
     /// The earliest of them.
     #[must_use]
     pub fn earliest(&self) -> Option<DateTime<Utc>> {
         [self.webhook, self.expiry, self.freshness].into_iter().flatten().min()
     }
 
-    /// Why it is too late now, if it is.
+    /// Which of them has passed, if one has.
     #[must_use]
-    pub fn passed(&self, now: DateTime<Utc>) -> Option<&'static str> {
+    pub fn passed(&self, now: DateTime<Utc>) -> Option<Passed> {
         let past = |deadline: Option<DateTime<Utc>>| deadline.is_some_and(|deadline| deadline <= now);
-        if past(self.expiry) {
-            return Some("the code's expiryTime passed before it was delivered");
+        match () {
+            () if past(self.expiry) => Some(Passed::Expiry),
+            () if past(self.webhook) => Some(Passed::Webhook),
+            () if past(self.freshness) => Some(Passed::Freshness),
+            () => None,
         }
-        if past(self.webhook) {
-            return Some("the Webhook's deadlineSeconds passed before it was delivered");
+    }
+}
+
+/// A deadline that has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    Expiry,
+    Webhook,
+    /// Each record has its own.
+    Freshness,
+}
+
+impl Passed {
+    /// Why it is too late, for people.
+    #[must_use]
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::Expiry => "the code's expiryTime passed before it was delivered",
+            Self::Webhook => "the Webhook's deadlineSeconds passed before it was delivered",
+            Self::Freshness => FRESHNESS_PASSED,
         }
-        past(self.freshness).then_some(FRESHNESS_PASSED)
     }
 }
 
@@ -113,8 +127,8 @@ mod tests {
         let at = |s| DateTime::from_timestamp(s, 0);
         let deadlines = Deadlines { webhook: at(100), expiry: at(50), freshness: None };
         assert_eq!(deadlines.passed(at(49).unwrap()), None);
-        assert!(deadlines.passed(at(50).unwrap()).unwrap().contains("expiryTime"));
+        assert!(deadlines.passed(at(50).unwrap()).unwrap().why().contains("expiryTime"));
         let deadlines = Deadlines { freshness: at(10), ..Deadlines::default() };
-        assert!(deadlines.passed(at(10).unwrap()).unwrap().contains("two hours"));
+        assert!(deadlines.passed(at(10).unwrap()).unwrap().why().contains("two hours"));
     }
 }

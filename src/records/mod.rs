@@ -9,6 +9,9 @@ pub use row_set::{RowSet, RowSetError};
 
 use crate::api::coupon::CouponSpec;
 
+/// The most records of a Coupon (the CRD's bound of `spec.rows`).
+pub const MOST_ROWS: u64 = 1000;
+
 /// The column of who a record is for.
 pub const RECIPIENT: &str = "recipient";
 /// The column of its code.

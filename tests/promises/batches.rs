@@ -338,3 +338,19 @@ async fn a_person_says_that_a_held_coupon_was_delivered_and_the_campaign_counts_
     world.until_campaign_delivered(5).await;
     assert_eq!(world.stand_in.requests().len(), 1);
 }
+
+#[tokio::test]
+async fn i2_the_codes_of_a_batch_count_each_when_a_pattern_has_too_few() {
+    let world = applied(1000, batched(1000)).await;
+    let _operator = world.operator();
+    world.until_campaign_delivered(1000).await;
+    let mut short = campaign(100);
+    short["metadata"]["name"] = "short".into();
+    // 32⁴ codes, fewer than 1000 for each of 1100.
+    short["spec"]["rules"][0]["effects"][0]["createCoupon"]["pattern"] = "####".into();
+    world.apply::<Campaign>(short).await.unwrap();
+    let stopped =
+        world.until::<Campaign>("short", "too few", |c| said(&json!(c), "Stalled").0 == "KeyspaceTooSmall").await;
+    assert!(said(&json!(stopped), "Ready").1.contains("1100"), "{stopped:?}");
+    assert_eq!(world.coupons().await.len(), 1);
+}

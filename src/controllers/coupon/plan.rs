@@ -11,7 +11,7 @@ use crate::api::coupon::{Attempt, Coupon, CouponState, DeliveryStatus};
 use crate::api::webhook::OnUnknown;
 use crate::delivery::endpoint::Endpoint;
 use crate::delivery::progress::{self, Link};
-use crate::delivery::retry::Deadlines;
+use crate::delivery::retry::{Deadlines, Passed};
 use crate::records::{Records, RowSet};
 
 /// How much longer than its timeout an attempt of another process may still be on its way.
@@ -211,9 +211,13 @@ fn step(at: &Circumstances<'_>, link: &Link, earlier_goes_on: bool) -> Step {
     }
     let Some(endpoint) = at.endpoints.get(&link.webhook) else { return Step::Blocked };
     let deadlines = deadlines(at, link, endpoint);
-    if let Some(why) = deadlines.passed(at.now) {
-        let rows = if deadlines.only_freshness(at.now) { stale(at, link, endpoint) } else { link.open.clone() };
-        return Step::Now(Plan::Expire { delivery: link.name.clone(), rows, why });
+    if let Some(passed) = deadlines.passed(at.now) {
+        let rows = match passed {
+            Passed::Expiry => link.open.clone(),
+            Passed::Webhook => link.open.minus(&link.status.approved),
+            Passed::Freshness => stale(at, link, endpoint),
+        };
+        return Step::Now(Plan::Expire { delivery: link.name.clone(), rows, why: passed.why() });
     }
     let until = deadlines.earliest();
     let doubtful = link.again().and(&link.status.unknown).minus(&link.status.approved);
@@ -262,6 +266,8 @@ fn missing_parameters(at: &Circumstances<'_>, link: &Link, endpoint: &Endpoint) 
 fn deadlines(at: &Circumstances<'_>, link: &Link, endpoint: &Endpoint) -> Deadlines {
     let since = at.coupon.spec.issued_at.or(at.created);
     let first = link.open.iter().next();
+    // A person's word to send rows again outlives the Webhook's deadline.
+    let since = since.filter(|_| !link.open.minus(&link.status.approved).is_empty());
     Deadlines {
         webhook: since.and_then(|since| Deadlines::after(since, endpoint.spec.deadline_seconds)),
         expiry: at.coupon.spec.expiry_time,

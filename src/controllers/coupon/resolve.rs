@@ -98,9 +98,11 @@ pub fn run(coupon: &Coupon, now: DateTime<Utc>) -> Option<CouponStatus> {
     Some(status::after_resolution(changed, coupon, &resolved, now))
 }
 
+/// What follows a semicolon is a person's note, by which the same decision can be made once more.
 fn parse(text: &str, status: &CouponStatus, coupon: &Coupon) -> Result<Vec<Resolution>, ResolveError> {
+    let decisions = text.split(';').next().unwrap_or_default();
     let mut resolutions = Vec::new();
-    for part in text.split([',', ' ']).filter(|part| !part.is_empty()) {
+    for part in decisions.split([',', ' ']).filter(|part| !part.is_empty()) {
         let resolution: Resolution = part.parse()?;
         if !coupon.spec.deliveries.iter().any(|d| d.name == resolution.delivery) {
             return Err(ResolveError::NoDelivery(resolution.delivery));
@@ -115,38 +117,34 @@ fn parse(text: &str, status: &CouponStatus, coupon: &Coupon) -> Result<Vec<Resol
     Ok(resolutions)
 }
 
-/// Rows that a person may decide on: those held, those that failed, and those that would be sent again
-/// though nobody knows what came of them.
+/// Rows of a delivery that a decision is about: those that are held, or would be sent again though nobody knows what
+/// came of them; and those that failed or expired, but for giving them up.
 #[must_use]
-pub fn undecided(delivery: &DeliveryStatus) -> RowSet {
-    delivery.held.or(&delivery.failed).or(&delivery.retrying.and(&delivery.unknown))
+pub fn undecided(delivery: &DeliveryStatus, decision: Decision) -> RowSet {
+    let unknown = delivery.held.or(&delivery.retrying.and(&delivery.unknown));
+    match decision {
+        Decision::Abandon => unknown,
+        Decision::Retry | Decision::Delivered => unknown.or(&delivery.failed).or(&delivery.expired),
+    }
 }
 
 fn decide(delivery: &mut DeliveryStatus, decision: Decision, coupon: &Coupon) {
-    let undecided = undecided(delivery);
-    let none = RowSet::default();
-    match decision {
-        Decision::Retry => {
-            delivery.retrying = delivery.retrying.or(&undecided);
-            delivery.approved = delivery.approved.or(&undecided);
-            (delivery.held, delivery.failed) = (none.clone(), none);
-            delivery.failures.clear();
-            (delivery.next_attempt_time, delivery.fruitless) = (None, 0);
-        }
-        Decision::Delivered => {
-            let delivered = undecided.or(&delivery.expired);
-            delivery.accepted = delivery.accepted.or(&delivered);
-            // The person knows what nobody could.
-            delivery.unknown = delivery.unknown.minus(&delivered);
-            delivery.retrying = delivery.retrying.minus(&delivered);
-            (delivery.held, delivery.failed, delivery.expired) = (none.clone(), none.clone(), none);
-            delivery.failures.clear();
-        }
-        Decision::Abandon => {
-            let abandoned = undecided.minus(&delivery.failed);
-            delivery.held = none;
-            status::abandon(delivery, coupon, &abandoned);
-        }
+    let rows = undecided(delivery, decision);
+    delivery.held = RowSet::default();
+    if decision == Decision::Abandon {
+        return status::abandon(delivery, coupon, &rows);
+    }
+    (delivery.failed, delivery.expired) = (RowSet::default(), RowSet::default());
+    delivery.failures.clear();
+    if decision == Decision::Retry {
+        delivery.retrying = delivery.retrying.or(&rows);
+        delivery.approved = delivery.approved.or(&rows);
+        (delivery.next_attempt_time, delivery.fruitless) = (None, 0);
+    } else {
+        delivery.accepted = delivery.accepted.or(&rows);
+        delivery.retrying = delivery.retrying.minus(&rows);
+        // The person knows what nobody could.
+        delivery.unknown = delivery.unknown.minus(&rows);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::issuing::codes::{CodeError, Lookup, TakenCodes};
 use crate::issuing::draft;
 use crate::issuing::ledger::{Held, Ledger};
 use crate::issuing::selection::{Offer, Reasons, Refusal, distinct};
-use crate::records::Records;
+use crate::records::{MOST_ROWS, Records};
 use crate::rules::budget::{Allowance, Spent};
 use crate::rules::occurrence::Occurrence;
 
@@ -171,21 +171,25 @@ impl Pass<'_> {
         issue: &Issue,
         wanted: usize,
     ) -> Result<Result<(TakenCodes, Option<OwnedMutexGuard<()>>), CodeError>, Error> {
-        let existing = self.count_coupons().await?;
-        let mut taken = TakenCodes::default();
-        match issue.rule.format.lookup_for(existing.saturating_add(wanted as u64)) {
-            Err(error) => Ok(Err(error)),
-            Ok(Lookup::NotNeeded) => Ok(Ok((taken, None))),
-            Ok(Lookup::Needed) => {
-                let lock = self.context.code_locks.lock(&self.fetched.namespace).await;
-                self.each_coupon(ListParams::default(), |coupon| {
-                    Records::of(&coupon.spec).iter().for_each(|(_, record)| {
-                        taken.take(record.code());
-                    });
-                })
-                .await?;
-                Ok(Ok((taken, Some(lock))))
-            }
+        let (format, wanted) = (&issue.rule.format, wanted as u64);
+        // The API server counts Coupons, each of which may hold many codes.
+        let most = self.count_coupons().await?.saturating_mul(MOST_ROWS).saturating_add(wanted);
+        if format.lookup_for(most) == Ok(Lookup::NotNeeded) {
+            return Ok(Ok((TakenCodes::default(), None)));
         }
+        let lock = self.context.code_locks.lock(&self.fetched.namespace).await;
+        let (mut taken, mut existing) = (TakenCodes::default(), 0_u64);
+        self.each_coupon(ListParams::default(), |coupon| {
+            for (_, record) in Records::of(&coupon.spec).iter() {
+                existing = existing.saturating_add(1);
+                taken.take(record.code());
+            }
+        })
+        .await?;
+        Ok(match format.lookup_for(existing.saturating_add(wanted)) {
+            Err(error) => Err(error),
+            Ok(Lookup::NotNeeded) => Ok((TakenCodes::default(), None)),
+            Ok(Lookup::Needed) => Ok((taken, Some(lock))),
+        })
     }
 }

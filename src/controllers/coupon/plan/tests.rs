@@ -184,6 +184,24 @@ fn a_deadline_that_passed_expires_it() {
 }
 
 #[test]
+fn what_a_person_said_to_send_again_outlives_the_webhooks_deadline_and_nothing_else() {
+    let mut resolved = chain();
+    let delivery = &mut resolved.status.as_mut().unwrap().deliveries[0];
+    delivery.approved = "6-7".parse().unwrap();
+    let (late, none) = (json!({ "deadlineSeconds": 1 }), json!({}));
+    let expire = |rows: &str, why| Plan::Expire { delivery: "a".into(), rows: rows.parse().unwrap(), why };
+    let deadline = "the Webhook's deadlineSeconds passed before it was delivered";
+    assert_eq!(planned_chain(&resolved, &late, &none, &[]), expire("8-10", deadline));
+    let delivery = &mut resolved.status.as_mut().unwrap().deliveries[0];
+    (delivery.retrying, delivery.expired) = ("6-7".parse().unwrap(), "8-10".parse().unwrap());
+    let sent = Plan::Send { delivery: "a".into(), rows: "6-7".parse().unwrap(), until: None };
+    assert_eq!(planned_chain(&resolved, &late, &none, &[]), sent);
+    resolved.spec.expiry_time = Some(at(1));
+    let expiry = "the code's expiryTime passed before it was delivered";
+    assert_eq!(planned_chain(&resolved, &late, &none, &[]), expire("6-7", expiry));
+}
+
+#[test]
 fn a_parameter_that_was_not_frozen_stalls_it() {
     let grown = json!({ "parameters": [{ "name": "P", "type": "String" }, { "name": "Q", "type": "String" }] });
     let plan = planned(None, grown, |_| ());

@@ -42,8 +42,9 @@ fn condition(status: &CouponStatus) -> (String, String) {
 #[test]
 fn retry_sends_what_is_held_or_failed_again_whatever_the_policy() {
     let (status, delivery) = resolved("tell:Retry@3");
-    assert_eq!((delivery.retrying, delivery.approved), (rows("5-9"), rows("5-9")));
-    assert!(delivery.held.is_empty() && delivery.failed.is_empty() && delivery.failures.is_empty());
+    assert_eq!((delivery.retrying, delivery.approved), (rows("5-10"), rows("5-10")));
+    let ended = [delivery.held, delivery.failed, delivery.expired];
+    assert!(ended.iter().all(RowSet::is_empty) && delivery.failures.is_empty());
     assert_eq!((delivery.accepted, delivery.unknown), (rows("1-4"), rows("2,7-9")), "what nobody knows stays so");
     assert_eq!((delivery.next_attempt_time, status.state), (None, CouponState::Pending));
     assert_eq!(condition(&status).0, "True");
@@ -66,6 +67,11 @@ fn i5_an_annotation_is_good_for_one_attempt_and_is_followed_once() {
     let mut once = coupon(Some("tell:Retry@3"));
     once.status = run(&once, now());
     assert_eq!(run(&once, now()), None, "not twice");
+    // Nothing could be sent, so that the number is the same: the decision is made again with another note.
+    once.status.as_mut().unwrap().deliveries[0].failed = rows("5");
+    assert_eq!(run(&once, now()), None);
+    once.metadata.annotations = coupon(Some("tell:Retry@3; the url is mended now")).metadata.annotations;
+    assert!(run(&once, now()).unwrap().deliveries[0].failed.is_empty());
     let (status, delivery) = resolved("tell:Retry@2");
     assert_eq!(delivery, coupon(None).status.unwrap().deliveries[0], "nothing is changed");
     let (holds, message) = condition(&status);
