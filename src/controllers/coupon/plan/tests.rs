@@ -197,8 +197,8 @@ fn what_a_person_said_to_send_again_outlives_the_webhooks_deadline_and_nothing_e
     let sent = Plan::Send { delivery: "a".into(), rows: "6-7".parse().unwrap(), until: None };
     assert_eq!(planned_chain(&resolved, &late, &none, &[]), sent);
     resolved.spec.expiry_time = Some(at(1));
-    let expiry = "the code's expiryTime passed before it was delivered";
-    assert_eq!(planned_chain(&resolved, &late, &none, &[]), expire("6-7", expiry));
+    let code_ended = "the code's expiryTime passed before it was delivered";
+    assert_eq!(planned_chain(&resolved, &late, &none, &[]), expire("6-7", code_ended));
 }
 
 #[test]
