@@ -6,7 +6,7 @@
 //! others from theirs. A refused credential stops every lane that uses it; a refused or broken endpoint stops
 //! its own lane. What is not yet proven sends one request and waits for its end.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use super::account::{AccountKey, CredentialDigest};
@@ -111,8 +111,8 @@ struct Lane {
     pause: Option<Pause>,
     breaker: Breaker,
     in_flight: usize,
-    /// Those who wait, by Campaign.
-    waiting: BTreeMap<String, VecDeque<(Ticket, String)>>,
+    /// Those who wait, by Campaign: Coupons by ticket, whose numbers grow.
+    waiting: BTreeMap<String, BTreeMap<Ticket, String>>,
     /// When it had its last turn.
     served: u64,
 }
@@ -218,10 +218,10 @@ impl Pacing {
         refused.or_else(|| lane.pause.clone()).or_else(failing)
     }
 
-    /// Puts a ticket at the end of its Campaign's in a lane. False if there is no such lane.
+    /// Puts a ticket at the end of its Campaign's in a lane: each has a higher number than those before. False if there is no such lane.
     pub fn enqueue(&mut self, key: &LaneKey, sender: Sender, ticket: Ticket) -> bool {
         let Some(lane) = self.lanes.get_mut(key) else { return false };
-        lane.waiting.entry(sender.campaign).or_default().push_back((ticket, sender.coupon));
+        lane.waiting.entry(sender.campaign).or_default().insert(ticket, sender.coupon);
         true
     }
 
@@ -323,7 +323,7 @@ impl Lane {
 
     fn take(&mut self, campaign: &str) -> Option<(Ticket, String)> {
         let queue = self.waiting.get_mut(campaign)?;
-        let taken = queue.pop_front();
+        let taken = queue.pop_first();
         if queue.is_empty() {
             self.waiting.remove(campaign);
         }
@@ -331,8 +331,10 @@ impl Lane {
     }
 
     fn forget(&mut self, ticket: Ticket) {
-        self.waiting.values_mut().for_each(|queue| queue.retain(|(waiting, _)| *waiting != ticket));
-        self.waiting.retain(|_, queue| !queue.is_empty());
+        self.waiting.retain(|_, queue| {
+            queue.remove(&ticket);
+            !queue.is_empty()
+        });
     }
 
     /// True if the request finds out whether the endpoint works again.

@@ -70,7 +70,8 @@ fn together(first: &CouponSpec, rows: Vec<String>, number: i32) -> CouponSpec {
     spec
 }
 
-fn row(draft: &CouponSpec) -> String {
+/// The record of a draft as a row.
+pub(super) fn row(draft: &CouponSpec) -> String {
     let own = [draft.recipient.as_deref(), draft.code.as_deref()].map(Option::unwrap_or_default);
     let parameters = draft.deliveries.iter().flat_map(|delivery| delivery.parameters.values());
     records::row(own.into_iter().chain(parameters.chain(draft.attributes.values()).map(String::as_str)))

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::api::campaign::{CreateCoupon, LocalReference, Profile, Window};
 use crate::api::coupon::{CouponSpec, Delivery};
 use crate::api::webhook::ParameterType;
+use crate::records::MOST_RECORD_BYTES;
 use crate::template::binding::{Binding, BindingError, Found, Source};
 
 /// A delivery of a rule with its bindings parsed.
@@ -41,30 +42,40 @@ pub struct Circumstances<'a> {
 
 /// A recipient who gets no Coupon, with the reason under which status counts them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{place}: {error}")]
-pub struct Ineligible {
-    place: String,
-    #[source]
-    error: BindingError,
+pub enum Ineligible {
+    #[error("{place}: {error}")]
+    Binding {
+        place: String,
+        #[source]
+        error: BindingError,
+    },
+    #[error(
+        "the record would take {0} bytes, of which a Coupon has room for {MOST_RECORD_BYTES}: bind shorter attributes, or shorten them"
+    )]
+    TooLarge(usize),
 }
 
 impl Ineligible {
     /// The reason as status counts it: bounded in number, since it names only the binding's place.
     #[must_use]
     pub fn reason(&self) -> String {
-        let what = match &self.error {
+        let (place, error) = match self {
+            Self::Binding { place, error } => (place, error),
+            Self::TooLarge(_) => return format!("TooLarge: its record takes over {MOST_RECORD_BYTES} bytes"),
+        };
+        let what = match error {
             BindingError::Missing(source) => format!("Missing {source}"),
             BindingError::NotText(source) => format!("NotText {source}"),
             BindingError::Type(mismatch) => format!("WrongType: {mismatch}"),
         };
-        format!("{}: {what}", self.place)
+        format!("{place}: {what}")
     }
 }
 
 /// The Coupon that a recipient gets.
 ///
 /// # Errors
-/// If a binding has no value for this recipient.
+/// If a binding has no value for this recipient, or their values are too large for a Coupon.
 pub fn coupon(
     effects: &PreparedEffects,
     circumstances: Circumstances<'_>,
@@ -96,7 +107,20 @@ pub fn coupon(
     let deliveries = effects.deliveries.iter().map(|d| delivery(d, &lookup)).collect::<Result<_, _>>()?;
     spec.attributes = attributes;
     spec.deliveries = deliveries;
-    Ok(spec)
+    match record_bytes(&spec) {
+        bytes if bytes > MOST_RECORD_BYTES => Err(Ineligible::TooLarge(bytes)),
+        _ => Ok(spec),
+    }
+}
+
+/// How long the record is as a row, in whatever shape it will be written.
+fn record_bytes(draft: &CouponSpec) -> usize {
+    let parameters = draft.deliveries.iter().flat_map(|delivery| delivery.parameters.values());
+    let cells = || parameters.clone().chain(draft.attributes.values());
+    let most = |cell: &String| cell.len().saturating_mul(2).saturating_add(3);
+    // Quoting at most doubles a cell, so that most records need not be written to know that they fit.
+    let upper = cells().map(most).fold(4096_usize, usize::saturating_add);
+    if upper <= MOST_RECORD_BYTES { upper } else { super::chunks::row(draft).len() }
 }
 
 fn later(now: DateTime<Utc>, seconds: Option<i64>) -> Option<DateTime<Utc>> {
@@ -108,7 +132,7 @@ fn delivery(prepared: &PreparedDelivery, lookup: &impl Fn(&Source) -> Option<Fou
     for (name, type_, binding) in &prepared.bindings {
         let value = binding
             .evaluate(*type_, lookup)
-            .map_err(|error| Ineligible { place: format!("sendWebhook.{}.{name}", prepared.name), error })?;
+            .map_err(|error| Ineligible::Binding { place: format!("sendWebhook.{}.{name}", prepared.name), error })?;
         parameters.insert(name.clone(), value.to_cell());
     }
     let webhook_ref = LocalReference { name: prepared.webhook.clone() };
@@ -124,7 +148,7 @@ fn fill(
         .iter()
         .map(|(name, binding)| match binding.evaluate(ParameterType::String, lookup) {
             Ok(value) => Ok((name.clone(), value.to_cell())),
-            Err(error) => Err(Ineligible { place: place(name), error }),
+            Err(error) => Err(Ineligible::Binding { place: place(name), error }),
         })
         .collect()
 }
@@ -168,16 +192,23 @@ mod tests {
         }
     }
 
-    fn drafted(binding: &str) -> Result<CouponSpec, Ineligible> {
-        let circumstances = Circumstances {
+    const NO_ATTRIBUTES: BTreeMap<String, Value> = BTreeMap::new();
+
+    fn circumstances(campaign_attributes: &BTreeMap<String, Value>) -> Circumstances<'_> {
+        Circumstances {
             campaign: "new-year",
             campaign_uid: "uid",
-            campaign_attributes: &BTreeMap::new(),
+            campaign_attributes,
             rule: "r",
             occurrence: "20230101",
             window: Window::default(),
             now: DateTime::from_timestamp(0, 0).unwrap(),
-        };
+        }
+    }
+
+    fn drafted(binding: &str) -> Result<CouponSpec, Ineligible> {
+        let none = NO_ATTRIBUTES;
+        let circumstances = circumstances(&none);
         let profile: Profile =
             serde_json::from_value(json!({ "integrationId": " customer-1 ", "attributes": { "none": null } })).unwrap();
         coupon(&effects(binding), circumstances, &profile, "CODE".into())
@@ -189,6 +220,23 @@ mod tests {
         assert_eq!(spec.recipient.as_deref(), Some("customer-1"), "ids are trimmed");
         assert_eq!(spec.attributes["who"], "new-year/customer-1");
         assert_eq!(spec.deliveries[0].parameters["P"], "CODE for customer-1 until 1970-01-01T00:01:00Z");
+    }
+
+    #[test]
+    fn i6_a_record_that_no_coupon_has_room_for_is_its_recipients_reason() {
+        let drafted = |cell: String| {
+            let profile: Profile =
+                serde_json::from_value(json!({ "integrationId": "c", "attributes": { "a": cell } })).unwrap();
+            coupon(&effects("${$Profile.Attributes.a}"), circumstances(&NO_ATTRIBUTES), &profile, "CODE".into())
+        };
+        // c,CODE,<cell>,new-year/c: each quotation mark is written twice, between two more.
+        let others = "c,CODE,\"\",new-year/c".len();
+        let room = MOST_RECORD_BYTES - others;
+        let fits = drafted("\"".repeat(room / 2) + &"x".repeat(room % 2)).unwrap();
+        assert_eq!(super::super::chunks::row(&fits).len(), MOST_RECORD_BYTES);
+        let refused = drafted("\"".repeat(room / 2) + &"x".repeat(room % 2 + 1)).unwrap_err();
+        assert_eq!(refused, Ineligible::TooLarge(MOST_RECORD_BYTES + 1));
+        assert_eq!(refused.reason(), "TooLarge: its record takes over 65536 bytes");
     }
 
     #[test]

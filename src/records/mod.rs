@@ -12,6 +12,9 @@ use crate::api::coupon::CouponSpec;
 /// The most records of a Coupon (the CRD's bound of `spec.rows`).
 pub const MOST_ROWS: u64 = 1000;
 
+/// The longest record of a Coupon as a row (the CRD's bound of an element of `spec.rows`, which counts characters).
+pub const MOST_RECORD_BYTES: usize = 65_536;
+
 /// The column of who a record is for.
 pub const RECIPIENT: &str = "recipient";
 /// The column of its code.

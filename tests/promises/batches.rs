@@ -354,3 +354,19 @@ async fn i2_the_codes_of_a_batch_count_each_when_a_pattern_has_too_few() {
     assert!(said(&json!(stopped), "Ready").1.contains("1100"), "{stopped:?}");
     assert_eq!(world.coupons().await.len(), 1);
 }
+
+#[tokio::test]
+async fn i6_a_recipient_whose_record_is_too_large_is_counted_and_stops_nobody() {
+    for size in [1, 10] {
+        let world = applied(0, batched(size)).await;
+        let mut campaign = campaign(3);
+        let effects = &mut campaign["spec"]["rules"][0]["effects"];
+        effects[0]["createCoupon"]["attributes"] = json!({ "note": "${$Profile.Attributes.note | \"\"}" });
+        campaign["spec"]["audience"]["profiles"][1]["attributes"] = json!({ "note": "\"".repeat(33_000) });
+        world.apply::<Campaign>(campaign).await.unwrap();
+        let _operator = world.operator();
+        let status = world.until_campaign_delivered(2).await.status.unwrap();
+        let reasons = [("TooLarge: its record takes over 65536 bytes".to_owned(), 1)];
+        assert_eq!(status.occurrences[0].ineligible, reasons.into());
+    }
+}

@@ -38,7 +38,7 @@ pub struct PreparedRule {
     pub eligibility: Option<Eligibility>,
     pub format: CodeFormat,
     pub effects: Arc<PreparedEffects>,
-    /// The most records of a request of any of its Webhooks: how many a Coupon holds.
+    /// How many records a Coupon holds.
     pub batch: u32,
     /// A Webhook of it that is not ready; its Coupons are issued and wait.
     pub webhook_problem: Option<String>,
@@ -117,8 +117,7 @@ fn prepare(
     let sends = rule.effects.iter().enumerate().filter_map(|(i, e)| Some((i, e.send_webhook.as_ref()?)));
     let deliveries: Vec<PreparedDelivery> =
         sends.clone().filter_map(|(i, send)| delivery(rule, i, send, webhooks, &mut problems)).collect();
-    let batch = sends.clone().filter_map(|(_, send)| Some(webhooks.get(&send.webhook_ref.name)?.max_batch)).max();
-    let batch = batch.unwrap_or(1);
+    let batch = chunk_size(sends.clone().filter_map(|(_, send)| Some(webhooks.get(&send.webhook_ref.name)?.max_batch)));
     let webhook_problem = sends
         .filter_map(|(_, send)| Some((&send.webhook_ref.name, webhooks.get(&send.webhook_ref.name)?.problem.as_ref()?)))
         .map(|(name, problem)| format!("Webhook {name} is not ready ({problem})"))
@@ -135,6 +134,14 @@ fn prepare(
         }),
         _ => Err(problems),
     }
+}
+
+/// As many records as the largest request of any Webhook takes, but no more than so many requests of the smallest:
+/// each of them writes the Coupon's status twice, and the API server keeps the whole object at each writing.
+fn chunk_size(requests: impl Iterator<Item = u32> + Clone) -> u32 {
+    const MOST_REQUESTS: u32 = 20;
+    let smallest = requests.clone().min().unwrap_or(1).max(1);
+    requests.max().unwrap_or(1).min(smallest.saturating_mul(MOST_REQUESTS))
 }
 
 fn attributes(rule: &CampaignRule, create: &CreateCoupon, problems: &mut Vec<Problem>) -> Vec<(String, Binding)> {

@@ -323,3 +323,15 @@ fn after_a_429_fewer_are_sent_at_once_and_more_again_with_each_success() {
     }
     assert_eq!(at_once, [7, 8, 9, 10, 11, 12, 13, 14, 15, 15, 15, 15]);
 }
+
+#[test]
+fn a_hundred_thousand_who_leave_do_not_hold_the_others_up() {
+    let mut bench = Bench::new();
+    bench.pacing.set_lane(&lane("w"), LaneSetup { suspended: true, ..setup(1) });
+    let tickets = bench.enqueue("w", 100_000);
+    let since = Instant::now();
+    bench.finish_all(&tickets, Lesson::Nothing);
+    // Searching for each took a minute.
+    assert!(since.elapsed().as_secs() < 5, "{:?}", since.elapsed());
+    assert!(bench.pacing.lanes[&lane("w")].waiting.is_empty());
+}

@@ -199,11 +199,16 @@ fn is_second(earlier: &Entry, open: Window, variant: &Variant, now: DateTime<Utc
     earlier.window.start_time.is_none_or(|start| wall(start) == wall(short.unwrap_or(now)))
 }
 
+/// How many are tried: `CAMPAIGN_LIVES`, else so many as find what edits can break.
+fn lives() -> u64 {
+    std::env::var("CAMPAIGN_LIVES").ok().and_then(|n| n.parse().ok()).unwrap_or(1500)
+}
+
 #[test]
 fn i1_no_life_of_a_campaign_gives_a_second_code_or_leaves_anybody_out() {
     let variants = variants();
     let mut counts: HashMap<&str, u32> = HashMap::new();
-    for seed in 0..1500 {
+    for seed in 0..lives() {
         let mut random = StdRng::seed_from_u64(seed);
         let mut life = Life {
             campaign: json!({ "apiVersion": "coupon-operator.dev/v1alpha1", "kind": "Campaign", "metadata": { "name": "c", "uid": "uid" } }),
@@ -251,5 +256,6 @@ fn i1_no_life_of_a_campaign_gives_a_second_code_or_leaves_anybody_out() {
         }
     }
     println!("{counts:?}");
-    assert!(counts["granted"] > 5000 && counts["looked at"] > 20_000, "{counts:?}");
+    let lives = u32::try_from(lives()).unwrap();
+    assert!(counts["granted"] > 3 * lives && counts["looked at"] > 13 * lives, "{counts:?}");
 }

@@ -73,3 +73,11 @@ fn a_rule_with_a_problem_keeps_no_other_from_acting() {
     assert_eq!((validated.rules.len(), validated.problems.len()), (1, 1));
     assert!(validated.problems[0].message.starts_with("spec.rules[bad].schedules[0].onDates[0]: 2023-02-30"));
 }
+
+#[test]
+fn a_coupon_holds_what_the_largest_request_takes_and_needs_few_requests() {
+    let size = |requests: &[u32]| chunk_size(requests.iter().copied());
+    assert_eq!([size(&[]), size(&[1]), size(&[1000]), size(&[1, 1])], [1, 1, 1000, 1]);
+    assert_eq!([size(&[1, 1000]), size(&[1000, 1]), size(&[10, 1000, 1000]), size(&[50, 1000])], [20, 20, 200, 1000]);
+    assert_eq!(size(&[1, 7]), 7);
+}
