@@ -34,6 +34,9 @@ use crate::delivery::pacer::Pacer;
 /// Reconciles at once, for each kind. The default of kube's runtime is without bound.
 const CONCURRENCY: u16 = 16;
 
+/// A Coupon of many records may take a megabyte.
+const COUPONS_A_PAGE: u32 = 50;
+
 /// How long requests in flight may take to end after a signal. Kubernetes kills after 30 s by default.
 const GRACE: Duration = Duration::from_secs(25);
 
@@ -78,6 +81,8 @@ struct Controllers {
     webhooks: Controller<Guarded<Webhook>>,
     campaigns: Controller<Guarded<Campaign>>,
     coupons: Controller<Guarded<Coupon>>,
+    /// The Campaigns of Coupons that changed.
+    issuers: mpsc::UnboundedReceiver<ObjectRef<Guarded<Campaign>>>,
 }
 
 impl Operator {
@@ -216,11 +221,18 @@ fn namespaces(scope: &Scope, listed: &Arc<Listed>) -> (Store<PartialObjectMeta<N
 impl Controllers {
     fn new(scope: &Scope, listed: &Listings) -> Self {
         let config = || Config::default().concurrency(CONCURRENCY);
-        let unsettled = watcher::Config::default().fields(CouponState::UNSETTLED_SELECTOR);
+        let all = watcher::Config::default;
+        let unsettled = all().fields(CouponState::UNSETTLED_SELECTOR).page_size(COUPONS_A_PAGE);
+        let (changed, issuers) = mpsc::unbounded_channel();
+        let note = move |coupon: &Guarded<Coupon>| {
+            // Without its receiver there is nobody to tell.
+            issuer(coupon).map(|campaign| changed.send(campaign));
+        };
         Self {
-            webhooks: controller(scope.api(), watcher::Config::default(), &listed.webhooks).with_config(config()),
-            campaigns: controller(scope.api(), watcher::Config::default(), &listed.campaigns).with_config(config()),
-            coupons: controller(scope.api(), unsettled, &Arc::default()).with_config(config()),
+            webhooks: controller(scope.api(), all(), &listed.webhooks, |_| ()).with_config(config()),
+            campaigns: controller(scope.api(), all(), &listed.campaigns, |_| ()).with_config(config()),
+            coupons: controller(scope.api(), unsettled, &Arc::default(), note).with_config(config()),
+            issuers,
         }
     }
 
@@ -236,7 +248,12 @@ impl Controllers {
             .reconcile_all_on(changes(namespaces.clone()))
             .reconcile_all_on(changes(context.pacer.pauses()))
             .run(webhook_reconcile, error_policy, context.clone());
-        let campaigns = watch_related(self.campaigns, scope, context)
+        let noted = context.clone();
+        let issuers = received(self.issuers).inspect(move |campaign| {
+            noted.campaigns.coupon_changed(campaign.namespace.as_deref().unwrap_or_default(), &campaign.name);
+        });
+        let campaigns = watch_webhooks(self.campaigns, scope)
+            .reconcile_on(issuers)
             .reconcile_all_on(changes(namespaces.clone()))
             .reconcile_all_on(changes(context.wake_campaigns.subscribe()))
             .reconcile_all_on(once(context.listed.webhooks.clone()))
@@ -246,39 +263,31 @@ impl Controllers {
             .reconcile_all_on(changes(namespaces.clone()))
             .reconcile_all_on(changes(context.wake_coupons.subscribe()))
             .reconcile_all_on(once(context.listed.campaigns.clone()))
-            .reconcile_on(stream::unfold(looked_at, |mut looked_at| async {
-                Some((looked_at.recv().await?, looked_at))
-            }))
+            .reconcile_on(received(looked_at))
             .run(coupon_reconcile, error_policy, context.clone());
         tokio::join!(drain("Webhook", webhooks), drain("Campaign", campaigns), drain("Coupon", coupons));
     }
 }
 
-/// A Campaign is looked at again when a Webhook that it may name changes, and when a Coupon of it does.
-fn watch_related(
-    campaigns: Controller<Guarded<Campaign>>,
-    scope: &Scope,
-    context: &Arc<Context>,
-) -> Controller<Guarded<Campaign>> {
+/// A Campaign is looked at again when a Webhook that it may name changes.
+fn watch_webhooks(campaigns: Controller<Guarded<Campaign>>, scope: &Scope) -> Controller<Guarded<Campaign>> {
     let store = campaigns.store();
     let of_webhook = move |webhook: PartialObjectMeta<Webhook>| {
         let namespace = webhook.metadata.namespace;
         let beside = store.state().into_iter().filter(move |c| c.meta().namespace == namespace);
         beside.map(|c| ObjectRef::from_obj(&*c)).collect::<Vec<_>>()
     };
-    let noted = context.clone();
-    let of_coupon = move |coupon: Guarded<Coupon>| {
-        let coupon = coupon.0.ok()?;
-        let (namespace, campaign) = (coupon.metadata.namespace?, coupon.spec.campaign?);
-        noted.campaigns.coupon_changed(&namespace, &campaign);
-        Some(ObjectRef::new(&campaign).within(&namespace))
-    };
-    let unsettled = watcher::Config::default().fields(CouponState::UNSETTLED_SELECTOR);
-    campaigns.watches(scope.api::<PartialObjectMeta<Webhook>>(), watcher::Config::default(), of_webhook).watches(
-        scope.api::<Guarded<Coupon>>(),
-        unsettled,
-        of_coupon,
-    )
+    campaigns.watches(scope.api::<PartialObjectMeta<Webhook>>(), watcher::Config::default(), of_webhook)
+}
+
+/// The Campaign that a Coupon was issued by.
+fn issuer(coupon: &Guarded<Coupon>) -> Option<ObjectRef<Guarded<Campaign>>> {
+    let coupon = coupon.0.as_ref().ok()?;
+    Some(ObjectRef::new(coupon.spec.campaign.as_ref()?).within(coupon.metadata.namespace.as_ref()?))
+}
+
+fn received<T: Send + 'static>(receiver: mpsc::UnboundedReceiver<T>) -> impl futures::Stream<Item = T> + Send {
+    stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) })
 }
 
 /// What was looked at before the objects that it depends on were listed found none, and nothing else would wake it
@@ -287,17 +296,24 @@ fn once(listed: Arc<Listed>) -> impl futures::Stream<Item = ()> + Send {
     stream::once(async move { listed.wait().await })
 }
 
-/// A controller that notes when its objects were listed.
-fn controller<K>(api: Api<Guarded<K>>, config: watcher::Config, listed: &Arc<Listed>) -> Controller<Guarded<K>>
+/// A controller that notes when its objects were listed, and shows each that it hears of.
+fn controller<K>(
+    api: Api<Guarded<K>>,
+    config: watcher::Config,
+    listed: &Arc<Listed>,
+    note: impl Fn(&Guarded<K>) + Send + 'static,
+) -> Controller<Guarded<K>>
 where
     Guarded<K>: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug + Send + Sync + 'static,
 {
     let (reader, writer) = reflector::store();
     let listed = listed.clone();
-    let events = reflector::reflector(writer, watcher(api, config)).inspect(move |event| {
-        if matches!(event, Ok(watcher::Event::InitDone)) {
-            listed.set();
+    let events = reflector::reflector(writer, watcher(api, config)).inspect(move |event| match event {
+        Ok(watcher::Event::InitDone) => listed.set(),
+        Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object) | watcher::Event::Delete(object)) => {
+            note(object);
         }
+        Ok(watcher::Event::Init) | Err(_) => {}
     });
     Controller::for_stream(events.applied_objects(), reader)
 }

@@ -8,7 +8,9 @@ use coupon_operator::api::campaign::{Campaign, Shape};
 use coupon_operator::api::coupon::{Coupon, CouponState, DeliveryStatus};
 use coupon_operator::api::webhook::Webhook;
 use coupon_operator::records::Records;
-use kube::ResourceExt;
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::world::{CANARY, LONG, World, campaign, said, state, webhook};
@@ -369,4 +371,66 @@ async fn i6_a_recipient_whose_record_is_too_large_is_counted_and_stops_nobody() 
         let reasons = [("TooLarge: its record takes over 65536 bytes".to_owned(), 1)];
         assert_eq!(status.occurrences[0].ineligible, reasons.into());
     }
+}
+
+/// The API server refuses to write the status of Coupons with the label `refused`, in this namespace.
+async fn refuse_labelled(world: &World, one: &str) {
+    let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
+        "metadata": { "name": world.namespace },
+        "spec": {
+            "matchConstraints": {
+                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": world.namespace } },
+                "objectSelector": { "matchLabels": { "refused": "true" } },
+                "resourceRules": [{ "apiGroups": ["coupon-operator.dev"], "apiVersions": ["*"], "operations": ["UPDATE"],
+                    "resources": ["coupons/status"] }] },
+            "validations": [{ "expression": "false", "message": "refused for a test" }] },
+    }))
+    .unwrap();
+    let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(json!({
+        "metadata": { "name": world.namespace },
+        "spec": { "policyName": world.namespace, "validationActions": ["Deny"] },
+    }))
+    .unwrap();
+    let (policies, bindings) = (Api::all(world.client.clone()), Api::all(world.client.clone()));
+    policies.create(&PostParams::default(), &policy).await.unwrap();
+    bindings.create(&PostParams::default(), &binding).await.unwrap();
+    let attempted = || async {
+        let changed = Patch::Merge(json!({ "status": { "observedGeneration": 7 } }));
+        world.api::<Coupon>().patch_status(one, &PatchParams::default(), &changed).await
+    };
+    let refused = tokio::time::timeout(LONG, async { while attempted().await.is_ok() {} });
+    refused.await.expect("the policy is in force");
+}
+
+#[tokio::test]
+async fn i6_resolutions_that_are_refused_for_ever_keep_no_other_from_its_own() {
+    let world = applied(0, webhook()).await;
+    for i in 1..=12 {
+        let restored = json!({
+            "metadata": { "name": format!("restored-{i}") },
+            "spec": { "campaign": "new-year", "campaignUid": "restored", "rule": "greet", "occurrence": "20221231",
+                "issuedAt": "2022-12-31T00:00:00Z", "recipient": format!("customer-{i}"), "code": format!("CODE-{i}"),
+                "deliveries": [{ "name": "send-clevertap-email", "webhookRef": { "name": "send-clevertap-email" },
+                    "parameters": { "ProfileID": format!("customer-{i}"), "CouponCode": format!("CODE-{i}") } }] },
+        });
+        world.apply::<Coupon>(restored).await.unwrap();
+    }
+    let operator = world.operator();
+    let held = world.until_coupons("held", |c| c.len() == 12 && c.iter().all(|c| state(c) == "Held")).await;
+    drop(operator);
+    let annotations = json!({ RESOLVE_ANNOTATION: "send-clevertap-email:Retry@0" });
+    let (last, others) = held.split_last().unwrap();
+    for coupon in others {
+        let labelled = json!({ "metadata": { "labels": { "refused": "true" }, "annotations": annotations } });
+        world.patch::<Coupon>(&coupon.name_any(), labelled).await;
+    }
+    refuse_labelled(&world, &others[0].name_any()).await;
+    let _operator = world.operator();
+    world.until_logged("refused for a test", 8).await;
+    world.patch::<Coupon>(&last.name_any(), json!({ "metadata": { "annotations": annotations } })).await;
+    world.until::<Coupon>(&last.name_any(), "delivered", |c| state(c) == "Delivered").await;
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(world.client.clone());
+    bindings.delete(&world.namespace, &DeleteParams::default()).await.unwrap();
+    world.until_coupons("all delivered", |c| c.iter().all(|c| state(c) == "Delivered")).await;
+    world.assert_each_got_one(12);
 }

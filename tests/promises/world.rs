@@ -268,6 +268,18 @@ impl World {
         .await
     }
 
+    #[allow(dead_code)] // not every suite that shares this file uses it
+    /// Waits until the operators logged something so many times.
+    pub async fn until_logged(&self, text: &str, times: usize) {
+        let logged = async {
+            while self.operator_logs().matches(text).count() < times {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(LONG, logged).await;
+        assert!(in_time.is_ok(), "not {times} times within {LONG:?}: {text}\n{}", self.operator_logs());
+    }
+
     /// Waits until the Campaign's own condition says that all was delivered.
     pub async fn until_campaign_delivered(&self, count: i64) -> Campaign {
         self.until::<Campaign>("new-year", "Campaign Delivered", |c| {

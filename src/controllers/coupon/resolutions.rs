@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
+use tokio::sync::mpsc;
 
 use super::apply::write;
 use super::resolve;
@@ -18,13 +19,19 @@ use crate::controllers::error::{Error, bounded};
 /// Coupons that are resolved at once.
 const AT_ONCE: usize = 8;
 
+/// A Coupon to resolve, and how often that failed.
+type Due = (PartialObjectMeta<Coupon>, u32);
+
 /// Runs until it is dropped.
 pub async fn run(api: Api<PartialObjectMeta<Coupon>>, context: &Arc<Context>) {
     // Without them no namespace would be one to work in.
     context.listed.namespaces.wait().await;
     let config = watcher::Config::default().fields(CouponState::TROUBLED_SELECTOR);
-    let changes = watcher(api, config).default_backoff().filter_map(annotated);
-    changes.for_each_concurrent(AT_ONCE, |coupon| resolve(coupon, context)).await;
+    let changes = watcher(api, config).default_backoff().filter_map(annotated).map(|coupon| (coupon, 0));
+    let (again, due) = mpsc::unbounded_channel();
+    let due = stream::unfold(due, |mut due| async { Some((due.recv().await?, due)) });
+    let all = stream::select(changes, due);
+    all.for_each_concurrent(AT_ONCE, |due| resolve(due, &again, context)).await;
 }
 
 async fn annotated(
@@ -42,20 +49,23 @@ async fn annotated(
     }
 }
 
-/// Follows the annotation of one Coupon, and does not give up: nothing else would bring it back.
-async fn resolve(seen: PartialObjectMeta<Coupon>, context: &Arc<Context>) {
+/// Follows the annotation of one Coupon. Until that succeeds it comes back, since nothing else would bring it; and
+/// holds no place meanwhile, which one that is refused for ever would take from all others.
+async fn resolve((seen, failures): Due, again: &mpsc::UnboundedSender<Due>, context: &Arc<Context>) {
     let (namespace, name) = (seen.namespace().unwrap_or_default(), seen.name_any());
-    let mut failures = 0_u32;
-    while let Err(error) = once(&namespace, &name, context).await {
-        if error.is_not_found() {
-            return;
-        }
-        if !error.is_conflict() {
-            tracing::warn!(namespace, coupon = name, error = %error, "a resolution will be tried again");
-        }
-        tokio::time::sleep(error.retry_after(failures)).await;
-        failures = failures.saturating_add(1);
+    let Err(error) = once(&namespace, &name, context).await else { return };
+    if error.is_not_found() {
+        return;
     }
+    if !error.is_conflict() {
+        tracing::warn!(namespace, coupon = name, error = %error, "a resolution will be tried again");
+    }
+    let (again, wait) = (again.clone(), error.retry_after(failures));
+    tokio::spawn(async move {
+        tokio::time::sleep(wait).await;
+        // Without its receiver the process is stopping.
+        let _ = again.send((seen, failures.saturating_add(1)));
+    });
 }
 
 async fn once(namespace: &str, name: &str, context: &Arc<Context>) -> Result<(), Error> {

@@ -11,7 +11,10 @@ use crate::issuing::ledger::Ledger;
 use crate::records::Records;
 use crate::rules::budget::Allowance;
 
-const PAGE: u32 = 500;
+/// The most and the fewest Coupons of a page, and how many records are wanted in one: a Coupon holds one or a thousand,
+/// and takes up to a megabyte.
+const PAGE: std::ops::RangeInclusive<u32> = 10..=500;
+const RECORDS_A_PAGE: u32 = 20_000;
 
 /// The ledger of a rule, and what is left of the campaign's budgets.
 pub struct Books {
@@ -41,12 +44,16 @@ impl Pass<'_> {
     }
 
     pub(super) async fn each_coupon(&self, mut params: ListParams, mut look: impl FnMut(&Coupon)) -> Result<(), Error> {
-        params = params.limit(PAGE);
+        params = params.limit(*PAGE.start());
         loop {
             let page = bounded(self.coupons().list(&params)).await?;
-            page.items.iter().filter_map(|coupon| coupon.0.as_ref().ok()).for_each(&mut look);
+            let coupons = || page.items.iter().filter_map(|coupon| coupon.0.as_ref().ok());
+            coupons().for_each(&mut look);
+            let records = coupons().map(|coupon| Records::of(&coupon.spec).count()).fold(0, u32::saturating_add);
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
+                Some(token) => {
+                    params = params.limit(next_page(page.items.len(), records)).continue_token(&token);
+                }
                 None => return Ok(()),
             }
         }
@@ -61,5 +68,24 @@ impl Pass<'_> {
 
     fn coupons(&self) -> Api<DeserializeGuard<Coupon>> {
         Api::namespaced(self.context.client.clone(), &self.fetched.namespace)
+    }
+}
+
+/// How many Coupons the next page has, after one of so many that held so many records.
+fn next_page(coupons: usize, records: u32) -> u32 {
+    let coupons = u32::try_from(coupons).unwrap_or(u32::MAX);
+    let wanted = RECORDS_A_PAGE.saturating_mul(coupons).checked_div(records).unwrap_or(*PAGE.end());
+    wanted.clamp(*PAGE.start(), *PAGE.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_page;
+
+    #[test]
+    fn a_page_holds_so_many_records_whatever_the_shape() {
+        assert_eq!([next_page(10, 10), next_page(10, 10_000), next_page(500, 500)], [500, 20, 500]);
+        assert_eq!([next_page(20, 20_000), next_page(500, 500_000), next_page(10, 1000)], [20, 20, 200]);
+        assert_eq!([next_page(0, 0), next_page(10, u32::MAX)], [500, 10]);
     }
 }
