@@ -19,6 +19,7 @@ use crate::api::webhook::Webhook;
 use crate::clock::Clock;
 use crate::controllers::campaign::plan::PassOutcome;
 use crate::controllers::campaign::validate::CompiledRule;
+use crate::controllers::own_writes::OwnWrites;
 use crate::delivery::client::GuardedClient;
 use crate::delivery::endpoint::Endpoint;
 use crate::delivery::pacer::Pacer;
@@ -87,6 +88,7 @@ pub struct Context {
     pub settings: Settings,
     pub stores: Stores,
     pub listed: Listings,
+    pub own_writes: Arc<OwnWrites>,
     pub http: GuardedClient,
     pub pacer: Arc<Pacer>,
     pub endpoints: Endpoints,

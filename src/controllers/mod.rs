@@ -4,5 +4,6 @@ pub mod campaign;
 pub mod context;
 pub mod coupon;
 pub mod error;
+pub mod own_writes;
 pub mod run;
 pub mod webhook;

@@ -23,6 +23,7 @@ use super::context::{
     CampaignMemories, CodeLocks, Context, Deliveries, Endpoints, Failures, Listed, Listings, Settings, Signal, Stores,
 };
 use super::error::{Error, bounded};
+use super::own_writes::OwnWrites;
 use super::{campaign, coupon, webhook};
 use crate::api::campaign::Campaign;
 use crate::api::coupon::{Coupon, CouponState};
@@ -99,7 +100,8 @@ impl Operator {
         }
         let scope = Scope { client: self.client.clone(), namespace: self.namespace.clone() };
         let listed = Listings::default();
-        let controllers = Controllers::new(&scope, &listed);
+        let own_writes = Arc::new(OwnWrites::default());
+        let controllers = Controllers::new(&scope, &listed, &own_writes);
         let (namespaces, namespace_events) = namespaces(&scope, &listed.namespaces);
         let (look_again, looked_at) = mpsc::unbounded_channel();
         let stores = Stores {
@@ -108,7 +110,7 @@ impl Operator {
             campaigns: controllers.campaigns.store(),
             coupons: controllers.coupons.store(),
         };
-        let context = Arc::new(self.context(stores, listed, look_again)?);
+        let context = Arc::new(self.context(stores, listed, own_writes, look_again)?);
         let namespaces_changed = Signal::default();
         let changed = namespaces_changed.subscribe();
         let watch_namespaces = namespace_events.for_each(|()| {
@@ -131,6 +133,7 @@ impl Operator {
         self,
         stores: Stores,
         listed: Listings,
+        own_writes: Arc<OwnWrites>,
         look_again: mpsc::UnboundedSender<ObjectRef<Guarded<Coupon>>>,
     ) -> Result<Context, StartError> {
         let (mut sender, mut digest_key) = ([0_u8; 8], [0_u8; 32]);
@@ -144,6 +147,7 @@ impl Operator {
             settings: self.settings,
             stores,
             listed,
+            own_writes,
             http: self.http,
             pacer: Arc::new(Pacer::default()),
             endpoints: Endpoints::default(),
@@ -219,14 +223,16 @@ fn namespaces(scope: &Scope, listed: &Arc<Listed>) -> (Store<PartialObjectMeta<N
 }
 
 impl Controllers {
-    fn new(scope: &Scope, listed: &Listings) -> Self {
+    fn new(scope: &Scope, listed: &Listings, own_writes: &Arc<OwnWrites>) -> Self {
         let config = || Config::default().concurrency(CONCURRENCY);
         let all = watcher::Config::default;
         let unsettled = all().fields(CouponState::UNSETTLED_SELECTOR).page_size(COUPONS_A_PAGE);
         let (changed, issuers) = mpsc::unbounded_channel();
-        let note = move |coupon: &Guarded<Coupon>| {
+        let own_writes = own_writes.clone();
+        let note = move |event: &watcher::Event<Guarded<Coupon>>| {
+            note_coupon(event, &own_writes);
             // Without its receiver there is nobody to tell.
-            issuer(coupon).map(|campaign| changed.send(campaign));
+            object(event).and_then(issuer).map(|campaign| changed.send(campaign));
         };
         Self {
             webhooks: controller(scope.api(), all(), &listed.webhooks, |_| ()).with_config(config()),
@@ -280,6 +286,24 @@ fn watch_webhooks(campaigns: Controller<Guarded<Campaign>>, scope: &Scope) -> Co
     campaigns.watches(scope.api::<PartialObjectMeta<Webhook>>(), watcher::Config::default(), of_webhook)
 }
 
+fn object<K>(event: &watcher::Event<K>) -> Option<&K> {
+    match event {
+        watcher::Event::InitApply(object) | watcher::Event::Apply(object) | watcher::Event::Delete(object) => {
+            Some(object)
+        }
+        watcher::Event::Init | watcher::Event::InitDone => None,
+    }
+}
+
+fn note_coupon(event: &watcher::Event<Guarded<Coupon>>, own_writes: &OwnWrites) {
+    match event {
+        watcher::Event::Apply(coupon) => coupon.0.iter().for_each(|coupon| own_writes.seen(coupon)),
+        watcher::Event::Delete(coupon) => coupon.0.iter().for_each(|coupon| own_writes.gone(coupon)),
+        watcher::Event::InitDone => own_writes.clear(),
+        watcher::Event::Init | watcher::Event::InitApply(_) => {}
+    }
+}
+
 /// The Campaign that a Coupon was issued by.
 fn issuer(coupon: &Guarded<Coupon>) -> Option<ObjectRef<Guarded<Campaign>>> {
     let coupon = coupon.0.as_ref().ok()?;
@@ -296,24 +320,23 @@ fn once(listed: Arc<Listed>) -> impl futures::Stream<Item = ()> + Send {
     stream::once(async move { listed.wait().await })
 }
 
-/// A controller that notes when its objects were listed, and shows each that it hears of.
+/// A controller that notes when its objects were listed, and shows each event.
 fn controller<K>(
     api: Api<Guarded<K>>,
     config: watcher::Config,
     listed: &Arc<Listed>,
-    note: impl Fn(&Guarded<K>) + Send + 'static,
+    note: impl Fn(&watcher::Event<Guarded<K>>) + Send + 'static,
 ) -> Controller<Guarded<K>>
 where
     Guarded<K>: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug + Send + Sync + 'static,
 {
     let (reader, writer) = reflector::store();
     let listed = listed.clone();
-    let events = reflector::reflector(writer, watcher(api, config)).inspect(move |event| match event {
-        Ok(watcher::Event::InitDone) => listed.set(),
-        Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object) | watcher::Event::Delete(object)) => {
-            note(object);
+    let events = reflector::reflector(writer, watcher(api, config)).inspect(move |event| {
+        event.iter().for_each(&note);
+        if matches!(event, Ok(watcher::Event::InitDone)) {
+            listed.set();
         }
-        Ok(watcher::Event::Init) | Err(_) => {}
     });
     Controller::for_stream(events.applied_objects(), reader)
 }

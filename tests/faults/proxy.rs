@@ -60,6 +60,8 @@ pub enum Bend {
     Stall,
     /// Each event comes once more, after the next.
     Replay,
+    /// Each event comes later than the answer to the write that made it.
+    Late,
     /// Each third event is left out. The watch ends later, and cannot be gone on with.
     Skip,
 }
@@ -75,6 +77,7 @@ struct Shared {
     calls: AtomicUsize,
     planned: Mutex<Option<Planned>>,
     applied: Mutex<Vec<Applied>>,
+    refused: AtomicUsize,
     kill: Mutex<Option<Box<dyn FnMut() + Send>>>,
     bend: Mutex<Option<Bend>>,
     slow: Mutex<Option<&'static str>>,
@@ -105,6 +108,7 @@ impl Proxy {
             calls: AtomicUsize::new(0),
             planned: Mutex::default(),
             applied: Mutex::default(),
+            refused: AtomicUsize::new(0),
             kill: Mutex::default(),
             bend: Mutex::default(),
             slow: Mutex::default(),
@@ -132,6 +136,11 @@ impl Proxy {
     /// How many calls there were.
     pub fn calls(&self) -> usize {
         self.shared.calls.load(Ordering::SeqCst)
+    }
+
+    /// How many changes of Coupons the API server has refused.
+    pub fn refused(&self) -> usize {
+        self.shared.refused.load(Ordering::SeqCst)
     }
 
     /// The changes of statuses that the API server has made, in order.
@@ -202,8 +211,10 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
             return Err(http::Response::from_parts(head, body));
         }
         let body = axum::body::to_bytes(Body::new(body), usize::MAX).await.unwrap();
-        if changes && head.status.is_success() {
-            answered.note(&path, &body);
+        match changes {
+            true if head.status.is_success() => answered.note(&path, &body),
+            true if path.contains("/coupons/") => _ = answered.refused.fetch_add(1, Ordering::SeqCst),
+            _ => {}
         }
         Ok((head, body))
     });
@@ -286,7 +297,13 @@ fn bent(body: Body, bend: Option<Bend>) -> impl Stream<Item = Chunk> + Send {
         _ => usize::MAX,
     };
     let looks_for = if bend == Some(Bend::Skip) { Duration::from_secs(2) } else { Duration::from_secs(3600) };
-    let events = events.take(most).map(Ok).take_until(tokio::time::sleep(looks_for));
+    let events = events.take(most).then(move |event| async move {
+        if bend == Some(Bend::Late) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(event)
+    });
+    let events = events.take_until(tokio::time::sleep(looks_for));
     // A stalled watch says nothing more for as long as the operator would wait; a cut one ends.
     let after = futures::stream::once(async move {
         match bend {

@@ -15,7 +15,7 @@ use crate::world::campaign;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_watches_show_the_promises_hold() {
-    for bend in [Bend::Cut, Bend::Stall, Bend::Replay, Bend::Skip] {
+    for bend in [Bend::Cut, Bend::Stall, Bend::Replay, Bend::Skip, Bend::Late] {
         for shape in [Shape::Single, Shape::Batch] {
             let run = Run::new(shape).await;
             run.proxy.bend(Some(bend));
@@ -24,6 +24,21 @@ async fn whatever_watches_show_the_promises_hold() {
             kill(&operator);
             run.verdict().await.unwrap_or_else(|why| panic!("{bend:?} {shape:?}: {why}"));
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i8_what_this_process_wrote_and_its_watch_does_not_show_yet_costs_no_write() {
+    for shape in [Shape::Single, Shape::Batch] {
+        let run = Run::new(shape).await;
+        run.proxy.bend(Some(Bend::Late));
+        let operator = run.operator(Duration::ZERO);
+        run.finished().await;
+        run.settled().await;
+        kill(&operator);
+        let coupons = run.world.coupons().await.len();
+        let (applied, refused) = (run.proxy.applied().len(), run.proxy.refused());
+        assert_eq!((applied, refused), (2 * coupons, 0), "{shape:?}: intent and result");
     }
 }
 

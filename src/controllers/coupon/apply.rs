@@ -68,11 +68,21 @@ fn sender_lost() -> Outcome {
     }
 }
 
-/// Writes a status with the Coupon's resourceVersion as the precondition; nothing if it is the same.
+/// Writes the status of a Coupon that is not settled, whose watch will show it; nothing if it is the same.
 pub async fn write(coupon: &Coupon, changed: CouponStatus, context: &Context) -> Result<Coupon, Error> {
     if coupon.status.as_ref() == Some(&changed) {
         return Ok(coupon.clone());
     }
+    context.own_writes.begin(coupon);
+    let written = replace(coupon, changed, context).await;
+    if written.is_err() {
+        context.own_writes.failed(coupon);
+    }
+    written
+}
+
+/// Writes a status with the Coupon's resourceVersion as the precondition.
+pub async fn replace(coupon: &Coupon, changed: CouponStatus, context: &Context) -> Result<Coupon, Error> {
     let mut next = coupon.clone();
     next.status = Some(changed);
     let namespace = coupon.namespace().unwrap_or_default();

@@ -27,13 +27,15 @@ pub struct Fetched {
     now: DateTime<Utc>,
 }
 
-/// None if the Coupon is not for this process.
+/// None if the Coupon is not for this process, or this process has replaced it.
 pub fn run(object: &DeserializeGuard<Coupon>, context: &Context) -> Option<Fetched> {
-    let coupon = object.0.as_ref().ok()?.clone();
-    let namespace = coupon.namespace()?;
-    if !context.works_in(&namespace) || coupon.metadata.deletion_timestamp.is_some() {
+    let seen = object.0.as_ref().ok()?;
+    let namespace = seen.namespace()?;
+    if !context.works_in(&namespace) || seen.metadata.deletion_timestamp.is_some() || context.own_writes.replaced(seen)
+    {
         return None;
     }
+    let coupon = seen.clone();
     let paused = |name: &String| context.pacer.pause(&lane(&namespace, name)).is_some();
     let webhooks = coupon.spec.deliveries.iter().map(|d| d.webhook_ref.name.clone());
     let paused = webhooks.filter(paused).collect();

@@ -10,6 +10,7 @@ pub mod resolve;
 pub mod status;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
@@ -18,11 +19,18 @@ use super::context::Context;
 use super::error::Error;
 use crate::api::coupon::Coupon;
 
+/// After so long a Coupon is looked at again that its watch should have shown as this process wrote it.
+const WATCH_GRACE: Duration = Duration::from_secs(2);
+
 /// Does what is next for a Coupon.
 ///
 /// # Errors
 /// Those of the API server.
 pub async fn reconcile(object: Arc<DeserializeGuard<Coupon>>, context: Arc<Context>) -> Result<Action, Error> {
+    if object.0.as_ref().is_ok_and(|seen| context.own_writes.replaced(seen)) {
+        // The watch will show it as it is now; or has, while it listed all anew.
+        return Ok(Action::requeue(WATCH_GRACE));
+    }
     let Some(fetched) = fetch::run(&object, &context) else { return Ok(Action::await_change()) };
     let plan = plan::run(&fetched.circumstances());
     apply::run(&fetched, plan, &context).await

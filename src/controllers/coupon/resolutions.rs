@@ -9,7 +9,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use tokio::sync::mpsc;
 
-use super::apply::write;
+use super::apply::replace;
 use super::resolve;
 use crate::api::RESOLVE_ANNOTATION;
 use crate::api::coupon::{Coupon, CouponState};
@@ -78,7 +78,7 @@ async fn once(namespace: &str, name: &str, context: &Arc<Context>) -> Result<(),
         return Ok(());
     }
     let annotation = resolve::pending(&coupon).unwrap_or_default();
-    write(&coupon, status, context).await?;
+    replace(&coupon, status, context).await?;
     tracing::info!(namespace, coupon = name, annotation, "resolved as a person decided");
     if let Some(campaign) = &coupon.spec.campaign {
         context.campaigns.coupon_changed(namespace, campaign);
