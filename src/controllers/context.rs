@@ -267,7 +267,6 @@ impl Drop for ActiveDelivery {
 pub struct CampaignMemory {
     pub uid: String,
     pub generation: i64,
-    pub suspended: bool,
     /// When the ledger was last read, and the audience seen.
     pub passed_at: Option<Instant>,
     /// How many of its rules could act then.

@@ -6,4 +6,6 @@ pub mod coupon;
 pub mod error;
 pub mod own_writes;
 pub mod run;
+pub mod standing;
+mod watches;
 pub mod webhook;

@@ -5,14 +5,13 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{self, BoxStream, StreamExt};
-use k8s_openapi::api::core::v1::Namespace;
+use futures::stream::StreamExt;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::controller::{Action, Config, Controller, Error as ControllerError};
 use kube::runtime::events::Reporter;
-use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -20,10 +19,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
 use super::context::{
-    CampaignMemories, CodeLocks, Context, Deliveries, Endpoints, Failures, Listed, Listings, Settings, Signal, Stores,
+    CampaignMemories, CodeLocks, Context, Deliveries, Endpoints, Failures, Listings, Settings, Signal, Stores,
 };
 use super::error::{Error, bounded};
 use super::own_writes::OwnWrites;
+use super::watches::{self, changes, controller, coupons_of, namespaces, once, received, watch_webhooks};
 use super::{campaign, coupon, webhook};
 use crate::api::campaign::Campaign;
 use crate::api::coupon::{Coupon, CouponState};
@@ -59,13 +59,13 @@ pub enum StartError {
 }
 
 /// What is watched.
-struct Scope {
-    client: Client,
-    namespace: Option<String>,
+pub(super) struct Scope {
+    pub(super) client: Client,
+    pub(super) namespace: Option<String>,
 }
 
 impl Scope {
-    fn api<K>(&self) -> Api<K>
+    pub(super) fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
@@ -76,7 +76,7 @@ impl Scope {
     }
 }
 
-type Guarded<K> = DeserializeGuard<K>;
+pub(super) type Guarded<K> = DeserializeGuard<K>;
 
 struct Controllers {
     webhooks: Controller<Guarded<Webhook>>,
@@ -84,6 +84,8 @@ struct Controllers {
     coupons: Controller<Guarded<Coupon>>,
     /// The Campaigns of Coupons that changed.
     issuers: mpsc::UnboundedReceiver<ObjectRef<Guarded<Campaign>>>,
+    /// The Campaigns whose Coupons are to be looked at again.
+    standing: mpsc::UnboundedReceiver<ObjectRef<Guarded<Campaign>>>,
 }
 
 impl Operator {
@@ -199,46 +201,19 @@ async fn missing_crds(api: &Api<CustomResourceDefinition>) -> Result<Vec<String>
     Ok(missing)
 }
 
-/// A cache of the namespaces' labels, and a stream that says when it changed.
-fn namespaces(scope: &Scope, listed: &Arc<Listed>) -> (Store<PartialObjectMeta<Namespace>>, BoxStream<'static, ()>) {
-    let (reader, writer) = reflector::store();
-    let named = scope.namespace.as_ref().map(|name| format!("metadata.name={name}"));
-    let config = named.map_or_else(watcher::Config::default, |name| watcher::Config::default().fields(&name));
-    let events = watcher(Api::<PartialObjectMeta<Namespace>>::all(scope.client.clone()), config);
-    let listed = listed.clone();
-    let events = reflector::reflector(writer, events).default_backoff().filter_map(move |event| {
-        if matches!(event, Ok(watcher::Event::InitDone)) {
-            listed.set();
-        }
-        std::future::ready(match event {
-            Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => None,
-            Ok(_) => Some(()),
-            Err(error) => {
-                tracing::warn!(error = %error, "the watch of namespaces was interrupted");
-                None
-            }
-        })
-    });
-    (reader, events.boxed())
-}
-
 impl Controllers {
     fn new(scope: &Scope, listed: &Listings, own_writes: &Arc<OwnWrites>) -> Self {
         let config = || Config::default().concurrency(CONCURRENCY);
         let all = watcher::Config::default;
         let unsettled = all().fields(CouponState::UNSETTLED_SELECTOR).page_size(COUPONS_A_PAGE);
-        let (changed, issuers) = mpsc::unbounded_channel();
-        let own_writes = own_writes.clone();
-        let note = move |event: &watcher::Event<Guarded<Coupon>>| {
-            note_coupon(event, &own_writes);
-            // Without its receiver there is nobody to tell.
-            object(event).and_then(issuer).map(|campaign| changed.send(campaign));
-        };
+        let (note_coupon, issuers) = watches::of_coupons(own_writes);
+        let (note_campaign, standing) = watches::of_campaigns();
         Self {
             webhooks: controller(scope.api(), all(), &listed.webhooks, |_| ()).with_config(config()),
-            campaigns: controller(scope.api(), all(), &listed.campaigns, |_| ()).with_config(config()),
-            coupons: controller(scope.api(), unsettled, &Arc::default(), note).with_config(config()),
+            campaigns: controller(scope.api(), all(), &listed.campaigns, note_campaign).with_config(config()),
+            coupons: controller(scope.api(), unsettled, &Arc::default(), note_coupon).with_config(config()),
             issuers,
+            standing,
         }
     }
 
@@ -269,80 +244,11 @@ impl Controllers {
             .reconcile_all_on(changes(namespaces.clone()))
             .reconcile_all_on(changes(context.wake_coupons.subscribe()))
             .reconcile_all_on(once(context.listed.campaigns.clone()))
+            .reconcile_on(coupons_of(self.standing, context.stores.coupons.clone()))
             .reconcile_on(received(looked_at))
             .run(coupon_reconcile, error_policy, context.clone());
         tokio::join!(drain("Webhook", webhooks), drain("Campaign", campaigns), drain("Coupon", coupons));
     }
-}
-
-/// A Campaign is looked at again when a Webhook that it may name changes.
-fn watch_webhooks(campaigns: Controller<Guarded<Campaign>>, scope: &Scope) -> Controller<Guarded<Campaign>> {
-    let store = campaigns.store();
-    let of_webhook = move |webhook: PartialObjectMeta<Webhook>| {
-        let namespace = webhook.metadata.namespace;
-        let beside = store.state().into_iter().filter(move |c| c.meta().namespace == namespace);
-        beside.map(|c| ObjectRef::from_obj(&*c)).collect::<Vec<_>>()
-    };
-    campaigns.watches(scope.api::<PartialObjectMeta<Webhook>>(), watcher::Config::default(), of_webhook)
-}
-
-fn object<K>(event: &watcher::Event<K>) -> Option<&K> {
-    match event {
-        watcher::Event::InitApply(object) | watcher::Event::Apply(object) | watcher::Event::Delete(object) => {
-            Some(object)
-        }
-        watcher::Event::Init | watcher::Event::InitDone => None,
-    }
-}
-
-fn note_coupon(event: &watcher::Event<Guarded<Coupon>>, own_writes: &OwnWrites) {
-    match event {
-        watcher::Event::Apply(coupon) => coupon.0.iter().for_each(|coupon| own_writes.seen(coupon)),
-        watcher::Event::Delete(coupon) => coupon.0.iter().for_each(|coupon| own_writes.gone(coupon)),
-        watcher::Event::InitDone => own_writes.clear(),
-        watcher::Event::Init | watcher::Event::InitApply(_) => {}
-    }
-}
-
-/// The Campaign that a Coupon was issued by.
-fn issuer(coupon: &Guarded<Coupon>) -> Option<ObjectRef<Guarded<Campaign>>> {
-    let coupon = coupon.0.as_ref().ok()?;
-    Some(ObjectRef::new(coupon.spec.campaign.as_ref()?).within(coupon.metadata.namespace.as_ref()?))
-}
-
-fn received<T: Send + 'static>(receiver: mpsc::UnboundedReceiver<T>) -> impl futures::Stream<Item = T> + Send {
-    stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) })
-}
-
-/// What was looked at before the objects that it depends on were listed found none, and nothing else would wake it
-/// soon: of a Webhook that needs no write there is no further event.
-fn once(listed: Arc<Listed>) -> impl futures::Stream<Item = ()> + Send {
-    stream::once(async move { listed.wait().await })
-}
-
-/// A controller that notes when its objects were listed, and shows each event.
-fn controller<K>(
-    api: Api<Guarded<K>>,
-    config: watcher::Config,
-    listed: &Arc<Listed>,
-    note: impl Fn(&watcher::Event<Guarded<K>>) + Send + 'static,
-) -> Controller<Guarded<K>>
-where
-    Guarded<K>: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug + Send + Sync + 'static,
-{
-    let (reader, writer) = reflector::store();
-    let listed = listed.clone();
-    let events = reflector::reflector(writer, watcher(api, config)).inspect(move |event| {
-        event.iter().for_each(&note);
-        if matches!(event, Ok(watcher::Event::InitDone)) {
-            listed.set();
-        }
-    });
-    Controller::for_stream(events.applied_objects(), reader)
-}
-
-fn changes(receiver: watch::Receiver<u64>) -> impl futures::Stream<Item = ()> + Send {
-    stream::unfold(receiver, |mut receiver| async move { receiver.changed().await.ok().map(|()| ((), receiver)) })
 }
 
 async fn webhook_reconcile(object: Arc<Guarded<Webhook>>, context: Arc<Context>) -> Result<Action, Error> {

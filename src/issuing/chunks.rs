@@ -39,7 +39,8 @@ impl Queue {
     /// Puts the drafts of a chunk back that was not written: another of its number was there already, and whoever is
     /// in that one gets no second code.
     pub fn put_back(&mut self, chunk: Chunk, there: &CouponSpec) {
-        let known: HashSet<String> = Records::of(there).iter().map(|(_, r)| r.recipient().to_owned()).collect();
+        let known: HashSet<String> =
+            Records::of(there).recipients().map(|(_, recipient)| recipient.into_owned()).collect();
         chunk.drafts.into_iter().rev().for_each(|draft| self.0.push_front(draft));
         self.0.retain(|draft| draft.recipient.as_ref().is_none_or(|recipient| !known.contains(recipient.trim())));
     }

@@ -1,5 +1,6 @@
 //! The ledger: the Coupons of a rule, read as a record of who got one.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
@@ -7,7 +8,7 @@ use chrono::{DateTime, Utc};
 use crate::api::campaign::{OccurrenceStatus, Shape, Window};
 use crate::api::coupon::{Coupon, CouponState};
 use crate::delivery::progress::Standing;
-use crate::records::{Record, Records};
+use crate::records::Records;
 use crate::rules::occurrence::{Occurrence, is_year};
 
 /// One Coupon, as far as the ledger needs it.
@@ -27,15 +28,15 @@ impl Entry {
     pub fn of(coupon: &Coupon) -> Vec<Self> {
         let Some(occurrence) = &coupon.spec.occurrence else { return Vec::new() };
         let standing = coupon.status.as_ref().map(|status| Standing::of(&coupon.spec, status));
-        let entry = |(row, record): (u32, Record<'_>)| Self {
-            recipient: record.recipient().to_owned(),
+        let entry = |(row, recipient): (u32, Cow<'_, str>)| Self {
+            recipient: recipient.into_owned(),
             occurrence: occurrence.clone(),
             window: coupon.spec.window.unwrap_or_default(),
             issued_at: coupon.spec.issued_at,
             campaign_uid: coupon.spec.campaign_uid.clone(),
             state: standing.as_ref().map(|standing| standing.row(row)).unwrap_or_default(),
         };
-        Records::of(&coupon.spec).iter().map(entry).collect()
+        Records::of(&coupon.spec).recipients().map(entry).collect()
     }
 }
 

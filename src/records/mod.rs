@@ -2,6 +2,7 @@
 
 mod row_set;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Read;
 
@@ -105,6 +106,16 @@ impl<'a> Records<'a> {
         Ok(record)
     }
 
+    /// Who the records are for, with their numbers: of those too that cannot be sent, since they name somebody who gets
+    /// no second code.
+    pub fn recipients(self) -> impl Iterator<Item = (u32, Cow<'a, str>)> {
+        let place = self.spec.columns.iter().position(|column| column == RECIPIENT);
+        let single = self.spec.recipient.as_deref().filter(|_| !self.is_batch()).map(Cow::Borrowed);
+        let rows = self.spec.rows.iter().map(move |row| place.and_then(|place| cell(row, place)));
+        let named = single.map(Some).into_iter().chain(rows);
+        (1..).zip(named).filter_map(|(row, recipient)| Some((row, trimmed(recipient?)))).filter(|(_, r)| !r.is_empty())
+    }
+
     /// The records that can be read, with their numbers.
     pub fn iter(self) -> impl Iterator<Item = (u32, Record<'a>)> {
         (1..=self.count()).filter_map(move |row| Some((row, self.get(row).ok()?)))
@@ -164,6 +175,21 @@ pub fn row<'a>(cells: impl IntoIterator<Item = &'a str>) -> String {
     written.strip_suffix('\n').map(str::to_owned).unwrap_or(written)
 }
 
+/// A cell of a row. The first is mostly found without reading the others.
+fn cell(row: &str, place: usize) -> Option<Cow<'_, str>> {
+    if place == 0 && !row.starts_with('"') {
+        return row.split(',').next().map(Cow::Borrowed);
+    }
+    cells(row)?.into_iter().nth(place).map(Cow::Owned)
+}
+
+fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+    }
+}
+
 fn cells(row: &str) -> Option<Vec<String>> {
     // A cell in front, since the reader takes a byte order mark at the beginning for no part of the text.
     let text = b"-,".chain(row.as_bytes());
@@ -206,6 +232,11 @@ mod tests {
             prop_assert_eq!((record.recipient(), record.code()), (recipient.trim(), code.as_str()));
             let expected = BTreeMap::from([("P".to_owned(), value), ("Q".to_owned(), other)]);
             prop_assert_eq!(record.parameters("tell"), expected);
+            let turned = batch(&["code", "recipient"], &[row([code.as_str(), &recipient])]);
+            for spec in [&spec, &turned] {
+                let recipients: Vec<(u32, Cow<'_, str>)> = Records::of(spec).recipients().collect();
+                prop_assert_eq!(recipients, [(1, Cow::Borrowed(recipient.trim()))]);
+            }
         }
     }
 
@@ -219,6 +250,9 @@ mod tests {
             records.iter().map(|(row, r)| (row, r.recipient().to_owned())).collect::<Vec<_>>(),
             [(1, "a".into())]
         );
+        let named: Vec<(u32, String)> = records.recipients().map(|(row, r)| (row, r.into_owned())).collect();
+        let expected = [(1, "a"), (2, "b"), (3, "c"), (5, "e")].map(|(row, r)| (row, r.to_owned()));
+        assert_eq!(named, expected, "those who are named get no second code");
         let error = |row| records.get(row).err().unwrap().to_string();
         assert_eq!(error(2), "spec.rows[1] has 1 cells, and there are 2 columns");
         assert!(error(3).starts_with("spec.rows[2] is not one line"));

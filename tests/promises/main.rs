@@ -9,6 +9,7 @@ mod examples;
 mod healing;
 mod issuing;
 mod kinds;
+mod million;
 mod occurrences;
 mod steered;
 mod time;

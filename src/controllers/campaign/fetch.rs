@@ -74,7 +74,7 @@ fn known(name: &str, namespace: &str, context: &Context) -> Option<KnownWebhook>
     Some(KnownWebhook { max_batch: webhook.spec.max_batch(), parameters: webhook.spec.parameters, problem })
 }
 
-/// What is known from earlier reconciles. Coupons are woken when the Campaign began to be, or went on.
+/// What is known from earlier reconciles.
 fn remember(campaign: &Campaign, namespace: &str, name: &str, context: &Context) -> Memory {
     let uid = campaign.uid().unwrap_or_default();
     let generation = campaign.metadata.generation.unwrap_or_default();
@@ -82,11 +82,8 @@ fn remember(campaign: &Campaign, namespace: &str, name: &str, context: &Context)
     let annotations = [accept_missing_annotation(campaign), reopen::annotation(campaign)].map(|a| a.map(str::to_owned));
     let same_spec = known.uid == uid && known.generation == generation;
     let same = same_spec && known.annotations == annotations;
-    if known.uid != uid || known.suspended != campaign.spec.suspend {
-        context.wake_coupons.send();
-    }
     context.campaigns.update(namespace, name, |memory| {
-        (memory.uid, memory.generation, memory.suspended) = (uid, generation, campaign.spec.suspend);
+        (memory.uid, memory.generation) = (uid, generation);
         memory.annotations = annotations;
         if !same_spec {
             memory.compiled = None;

@@ -1,0 +1,81 @@
+//! A million recipients in a thousand Coupons.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use coupon_operator::api::campaign::Campaign;
+use coupon_operator::api::coupon::Coupon;
+use coupon_operator::api::webhook::Webhook;
+use futures::StreamExt;
+use kube::ResourceExt;
+use kube::api::PostParams;
+use serde_json::{Value, json};
+
+use crate::world::{CANARY, World, campaign, rehearsed, state, webhook};
+
+const COUPONS: u32 = 1000;
+const ROWS: u32 = 1000;
+
+/// A Coupon as the operator writes it.
+fn chunk(campaign_uid: &str, number: u32) -> Coupon {
+    let row = |row| format!("c{number}-{row},CODE-{number}-{row},c{number}-{row},CODE-{number}-{row}");
+    let rows: Vec<String> = (0..ROWS).map(row).collect();
+    serde_json::from_value(json!({
+        "apiVersion": "coupon-operator.dev/v1alpha1", "kind": "Coupon", "metadata": { "name": format!("chunk-{number}") },
+        "spec": {
+            "campaign": "new-year", "campaignUid": campaign_uid, "rule": "create-coupon-on-1-january",
+            "occurrence": "20230101", "issuedAt": rehearsed(), "chunk": number,
+            "window": { "startTime": "2022-12-31T23:00:00Z", "endTime": "2023-01-01T23:00:00Z" },
+            "columns": ["recipient", "code", "send-clevertap-email/ProfileID", "send-clevertap-email/CouponCode"],
+            "rows": rows,
+            "deliveries": [{ "name": "send-clevertap-email", "webhookRef": { "name": "send-clevertap-email" } }],
+        },
+    }))
+    .unwrap()
+}
+
+fn suspended(suspend: bool) -> Value {
+    json!({ "spec": { "suspend": suspend } })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn suspend_in_the_middle_of_a_million_is_obeyed_within_a_second_and_loses_nothing() {
+    let world = World::new().await;
+    world.stand_in.set_latency(Duration::from_millis(500));
+    world.apply_secret(CANARY).await;
+    let mut batched = webhook();
+    batched["spec"]["batch"] = json!({ "maxSize": ROWS, "recordsAt": "/d" });
+    world.apply::<Webhook>(batched).await.unwrap();
+    let uid = world.apply::<Campaign>(campaign(0)).await.unwrap().uid().unwrap();
+    let (coupons, parameters) = (world.api::<Coupon>(), PostParams::default());
+    let created = futures::stream::iter(1..=COUPONS).map(|number| {
+        let (coupons, parameters, chunk) = (&coupons, &parameters, chunk(&uid, number));
+        async move { coupons.create(parameters, &chunk).await.unwrap() }
+    });
+    assert_eq!(created.buffer_unordered(8).count().await, COUPONS as usize);
+
+    let _operator = world.operator();
+    assert!(world.stand_in.wait_for_requests(60, Duration::from_secs(60)).await, "{}", world.operator_logs());
+    world.patch::<Campaign>("new-year", suspended(true)).await;
+    let a_second_later = rehearsed() + world.age() + TimeDelta::seconds(1);
+    let none_on_its_way = |coupons: &[Coupon]| coupons.iter().all(|c| state(c) != "Sending");
+    world.until_rehearsed(a_second_later).await;
+    let coupons = world.until_coupons("what was sent is recorded", none_on_its_way).await;
+    let begun = coupons.iter().filter_map(|c| c.status.as_ref()?.deliveries.first()?.last_attempt.clone());
+    let begun: Vec<_> = begun.map(|attempt| attempt.start_time).collect();
+    let sent = begun.len();
+    assert!(sent < COUPONS as usize, "all was sent before it could be suspended");
+    let last = begun.into_iter().max().unwrap();
+    assert!(last < a_second_later, "one was sent at {last}, which is {} later", last - a_second_later);
+    assert!(!world.stand_in.wait_for_requests(sent + 1, Duration::from_secs(2)).await, "more was sent than recorded");
+    let delivered = |coupons: &[Coupon]| coupons.iter().filter(|c| state(c) == "Delivered").count();
+    assert_eq!(delivered(&coupons), sent);
+    println!("{sent} of {COUPONS} requests when suspended");
+
+    world.patch::<Campaign>("new-year", suspended(false)).await;
+    let goes_on = world.stand_in.wait_for_requests(sent + 100, Duration::from_secs(60)).await;
+    assert!(goes_on, "{} requests\n{}", world.stand_in.requests().len(), world.operator_logs());
+    let by_first: BTreeSet<String> = world.stand_in.requests().iter().map(|r| r.identities().remove(0)).collect();
+    assert_eq!(by_first.len(), world.stand_in.requests().len(), "none was sent twice");
+}
