@@ -76,6 +76,7 @@ async fn suspend_in_the_middle_of_a_million_is_obeyed_within_a_second_and_loses_
     world.patch::<Campaign>("new-year", suspended(false)).await;
     let goes_on = world.stand_in.wait_for_requests(sent + 100, Duration::from_secs(60)).await;
     assert!(goes_on, "{} requests\n{}", world.stand_in.requests().len(), world.operator_logs());
-    let by_first: BTreeSet<String> = world.stand_in.requests().iter().map(|r| r.identities().remove(0)).collect();
-    assert_eq!(by_first.len(), world.stand_in.requests().len(), "none was sent twice");
+    let requests = world.stand_in.requests();
+    let by_first: BTreeSet<String> = requests.iter().map(|request| request.identities().remove(0)).collect();
+    assert_eq!(by_first.len(), requests.len(), "none was sent twice");
 }
