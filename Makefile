@@ -1,6 +1,6 @@
 # The two commands that matter are `make demo` and `make test`. Both need cargo and Go, and nothing else.
 
-.PHONY: demo test check crds build compare faults fuzz bench
+.PHONY: demo test check crds build compare faults fuzz bench mutants
 
 # Everything is built in one go, so that cargo's features and target directory are the same for all.
 build:
@@ -46,3 +46,8 @@ fuzz:
 # Figures, on the release binary.
 bench:
 	cargo bench --locked --package coupon-operator
+
+# What decides, with each of its mutants: hours. Needs `cargo install cargo-mutants`. Fewer lives of a campaign, since
+# each mutant is tried with all tests.
+mutants:
+	CAMPAIGN_LIVES=60 cargo mutants --package coupon-operator

@@ -431,6 +431,9 @@ async fn i6_resolutions_that_are_refused_for_ever_keep_no_other_from_its_own() {
     world.until::<Coupon>(&last.name_any(), "delivered", |c| state(c) == "Delivered").await;
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(world.client.clone());
     bindings.delete(&world.namespace, &DeleteParams::default()).await.unwrap();
+    // Neither goes with the namespace.
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(world.client.clone());
+    policies.delete(&world.namespace, &DeleteParams::default()).await.unwrap();
     world.until_coupons("all delivered", |c| c.iter().all(|c| state(c) == "Delivered")).await;
     world.assert_each_got_one(12);
 }

@@ -40,7 +40,7 @@ fn suspended(suspend: bool) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn suspend_in_the_middle_of_a_million_is_obeyed_within_a_second_and_loses_nothing() {
+async fn suspend_in_the_middle_of_a_million_is_obeyed_within_a_second_and_it_goes_on() {
     let world = World::new().await;
     world.stand_in.set_latency(Duration::from_millis(500));
     world.apply_secret(CANARY).await;

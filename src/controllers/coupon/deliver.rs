@@ -104,6 +104,9 @@ impl Task {
         }
         let cached: Arc<DeserializeGuard<Coupon>> =
             self.context.stores.coupons.get(&ObjectRef::new(&self.name).within(&self.namespace))?;
+        if cached.0.as_ref().is_ok_and(|seen| self.context.own_writes.replaced(seen)) {
+            return None;
+        }
         let fetched = fetch::run(&cached, &self.context)?;
         let planned = plan::run(&fetched.circumstances_of_active());
         let endpoint = fetched.endpoints.get(&self.webhook)?.clone();

@@ -27,12 +27,11 @@ pub struct Fetched {
     now: DateTime<Utc>,
 }
 
-/// None if the Coupon is not for this process, or this process has replaced it.
+/// None if the Coupon is not for this process.
 pub fn run(object: &DeserializeGuard<Coupon>, context: &Context) -> Option<Fetched> {
     let seen = object.0.as_ref().ok()?;
     let namespace = seen.namespace()?;
-    if !context.works_in(&namespace) || seen.metadata.deletion_timestamp.is_some() || context.own_writes.replaced(seen)
-    {
+    if !context.works_in(&namespace) || seen.metadata.deletion_timestamp.is_some() {
         return None;
     }
     let coupon = seen.clone();
