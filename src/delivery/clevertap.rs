@@ -305,7 +305,13 @@ mod tests {
             Err(RecordProblem::ValueTooLong("k".into()))
         );
         assert!(matches!(problem(|r| r["evtData"][&"k".repeat(121)] = json!(1)), Err(RecordProblem::KeyTooLong(_))));
-        let many: serde_json::Map<String, Value> = (0..101).map(|i| (format!("p{i}"), json!(i))).collect();
-        assert_eq!(problem(|r| r["evtData"] = json!(many)), Err(RecordProblem::TooManyProperties(101)));
+        let many = |count: i32| -> Value { (0..count).map(|i| (format!("p{i}"), json!(i))).collect() };
+        assert_eq!(problem(|r| r["evtData"] = many(101)), Err(RecordProblem::TooManyProperties(101)));
+        assert_eq!(problem(|r| r["evtData"] = many(100)), Ok(()), "CleverTap takes 100");
+        assert_eq!(
+            problem(|r| r["evtData"][&"é".repeat(120)] = json!("é".repeat(256))),
+            Ok(()),
+            "120 characters, 512 bytes"
+        );
     }
 }

@@ -16,6 +16,7 @@ use http::{HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Certificate, Client, ClientBuilder};
+use tokio::time::Sleep;
 use url::{Host, Url};
 
 use super::address::is_public;
@@ -107,9 +108,14 @@ impl GuardedClient {
         let Some(built) = build_request(client, request, url, host, &progress) else {
             return Observation::NotSent(NotSent::NotConnected);
         };
-        let answered = tokio::time::timeout(timeout, exchange(client, built, &self.clock)).await;
+        let ends = tokio::time::sleep(timeout);
+        tokio::pin!(ends);
+        let answered = tokio::select! {
+            answered = client.execute(built) => Ok(answered),
+            () = &mut ends => Err(()),
+        };
         match answered {
-            Ok(Ok(answer)) => Observation::Answer(answer),
+            Ok(Ok(response)) => Observation::Answer(answer(response, ends, &self.clock).await),
             Ok(Err(error)) => progress.failed(&error, request.body.is_some()),
             Err(_) => progress.timed_out(request.body.is_some()),
         }
@@ -213,15 +219,18 @@ fn method(method: Method) -> http::Method {
     }
 }
 
-async fn exchange(client: &Client, request: reqwest::Request, clock: &Clock) -> Result<Answer, reqwest::Error> {
-    let mut response = client.execute(request).await?;
+/// Reads an answer until `ends`. Its head stands, whatever becomes of its body.
+async fn answer(mut response: reqwest::Response, ends: Pin<&mut Sleep>, clock: &Clock) -> Answer {
     let status = response.status().as_u16();
     // Where a redirect points is not even logged.
     response.headers_mut().remove(LOCATION);
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
     let retry_after = retry_after.and_then(|text| parse_retry_after(text, clock.now()));
-    let body = read_body(&mut response).await;
-    Ok(Answer { status, retry_after, body })
+    let body = tokio::select! {
+        body = read_body(&mut response) => body,
+        () = ends => Body::Cut,
+    };
+    Answer { status, retry_after, body }
 }
 
 async fn read_body(response: &mut reqwest::Response) -> Body {
@@ -288,10 +297,6 @@ impl http_body::Body for WatchedBody {
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         self.progress.body_taken.store(true, Ordering::SeqCst);
         Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.bytes.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -171,7 +171,7 @@ fn success(format: ResponseFormat, sent: &[Value], answer: &Answer) -> Outcome {
         |message: &str| Outcome::new(Verdict::Unknown, Lesson::Failed, status, "AnswerNotUnderstood", message);
     let body = match &answer.body {
         Body::Complete(body) => body,
-        Body::Cut => return unknown("the answer was cut short"),
+        Body::Cut => return unknown("the answer was cut short, or its end took too long"),
         Body::TooLarge => return unknown("the answer is larger than any that CleverTap gives"),
     };
     match clevertap::read_answer(body, sent) {
@@ -361,17 +361,32 @@ mod tests {
         assert!(outcome.message.contains("credentials or region"), "{}", outcome.message);
     }
 
+    /// What CleverTap says of five records, of which those with these numbers failed.
+    fn of_five(failed: &[(usize, i64)]) -> Outcome {
+        let sent: Vec<Value> = (1..=5).map(|i| json!({ "identity": format!("c{i}") })).collect();
+        let unprocessed = failed.iter().map(|(number, code)| {
+            json!({ "code": code, "error": format!("no\u{1b}[31m\n good. Skipped record number : {number}") })
+        });
+        let body = json!({ "status": "partial", "processed": 5 - failed.len(),
+            "unprocessed": unprocessed.collect::<Vec<_>>() });
+        let seen = answer(200, Body::Complete(body.to_string().into_bytes()));
+        read(ResponseFormat::CleverTap, Sent { count: 5, records: &sent }, &seen)
+    }
+
     #[test]
     fn one_bad_record_fails_itself_only() {
-        let sent: Vec<Value> = (1..=4).map(|i| json!({ "identity": format!("c{i}") })).collect();
-        let body = json!({ "status": "partial", "processed": 2, "unprocessed": [
-            { "code": 512, "error": "Skipped record number : 2" }, { "code": 555, "error": "Skipped record number : 4" } ] });
-        let seen = answer(200, Body::Complete(body.to_string().into_bytes()));
-        let outcome = read(ResponseFormat::CleverTap, Sent { count: 4, records: &sent }, &seen);
+        let outcome = of_five(&[(2, 512), (4, 555)]);
         let verdicts: Vec<Verdict> = outcome.records.iter().map(|r| r.verdict).collect();
-        assert_eq!(verdicts, [Verdict::Accepted, Verdict::Rejected, Verdict::Accepted, RETRY]);
+        assert_eq!(verdicts, [Verdict::Accepted, Verdict::Rejected, Verdict::Accepted, RETRY, Verdict::Accepted]);
         assert_eq!(outcome.records[1].reason, "CleverTap512");
-        assert_eq!((outcome.lesson, outcome.message.as_str()), (Lesson::Proven, "2 of 4 records were not accepted"));
+        let said = "CleverTap refused the record with code 512: no[31m good. Skipped record number : 2";
+        assert_eq!(outcome.records[1].message, said, "without what would move a terminal's cursor");
+        assert_eq!((outcome.lesson, outcome.message.as_str()), (Lesson::Proven, "2 of 5 records were not accepted"));
+        assert_eq!(outcome.verdict, Verdict::Accepted);
+        let all = of_five(&[(1, 512), (2, 512), (3, 512), (4, 512), (5, 512)]);
+        assert_eq!((all.verdict, all.records.len()), (Verdict::Rejected, 5));
+        let none = of_five(&[]);
+        assert_eq!((none.verdict, none.records.len(), none.reason.as_str()), (Verdict::Accepted, 0, "Accepted"));
     }
 
     #[test]
@@ -380,6 +395,8 @@ mod tests {
         for status in [400, 409, 413, 422, 451] {
             let outcome = read(ResponseFormat::HttpStatus, sent, &answer(status, Body::Complete(Vec::new())));
             assert_eq!((outcome.verdict, outcome.lesson), (Verdict::Divide, Lesson::Proven), "{status}");
+            let reason = if status == 413 { "TooLarge" } else { "Rejected" };
+            assert_eq!(outcome.reason, reason, "{status}");
         }
         for status in [302, 401, 404, 408, 415, 429, 500] {
             let outcome = read(ResponseFormat::HttpStatus, sent, &answer(status, Body::Complete(Vec::new())));

@@ -144,3 +144,6 @@ impl Drop for Permit {
         self.pacer.finish(self.ticket, self.lesson, &self.message);
     }
 }
+
+#[cfg(test)]
+mod tests;

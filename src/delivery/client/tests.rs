@@ -88,6 +88,66 @@ async fn i4_each_way_a_request_can_end_is_reported_as_what_it_was_and_sent_once(
     }
 }
 
+fn raw(answer: &str, hangs: bool) -> Option<Fault> {
+    Some(Fault::Raw { answer: answer.to_owned(), hangs })
+}
+
+#[tokio::test]
+async fn i4_an_answer_is_what_its_head_says_however_its_body_ends() {
+    for (fault, expected) in [
+        (raw("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", true), "200 cut None"),
+        (raw("HTTP/1.1 400 Bad\r\ncontent-length: 9\r\n\r\n", true), "400 cut None"),
+        (raw("HTTP/1.1 429 Slow\r\nretry-after: 3\r\ncontent-length: 9\r\n\r\n", true), "429 cut Some(3)"),
+        (raw("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n", false), "200 cut None"),
+        (raw("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{}", false), "200 complete None"),
+        (
+            raw("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", false),
+            "200 complete None",
+        ),
+        (
+            raw("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", true),
+            "101 complete None",
+        ),
+        (raw("HTTP/1.1 100 Continue\r\n\r\n", true), "NoAnswer(TimedOut)"),
+        (raw("HTTP/1.1 100 Continue\r\n\r\n", false), "NoAnswer(ConnectionLost)"),
+        (raw("HTTP/1.1 2", true), "NoAnswer(TimedOut)"),
+        (raw("HTTP/1.1 2", false), "NoAnswer(ConnectionLost)"),
+        (raw("SSH-2.0-OpenSSH\r\n", false), "NoAnswer(ConnectionLost)"),
+        (raw("", false), "NoAnswer(ConnectionLost)"),
+    ] {
+        let (observation, requests) = seen(fault.clone()).await;
+        assert_eq!((shown(observation).as_str(), requests), (expected, 1), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn four_mebibytes_of_an_answer_are_read_and_no_more() {
+    for (length, expected) in [(4 * 1024 * 1024, "complete"), (4 * 1024 * 1024 + 1, "too large")] {
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{}", " ".repeat(length));
+        let stand_in = StandIn::start(Config::default()).await.unwrap();
+        stand_in.inject(Fault::Raw { answer, hangs: false });
+        let observation = client_of(&stand_in).send(&upload(), Duration::from_secs(20)).await;
+        assert_eq!(shown(observation), format!("200 {expected} None"), "{length}");
+    }
+}
+
+#[tokio::test]
+async fn addresses_in_a_url_and_those_that_a_host_resolves_to_are_both_checked() {
+    for (url, public) in [
+        ("https://1.1.1.1/", true),
+        ("https://[2606:4700::1111]/", true),
+        ("https://example.com/", true),
+        ("https://10.0.0.1/", false),
+        ("https://[::1]/", false),
+    ] {
+        assert_eq!(literal_is_public(&url.parse().unwrap()), public, "{url}");
+    }
+    let resolved = |host: &str| PublicOnly.resolve(host.parse().unwrap());
+    let found: Vec<SocketAddr> = resolved("1.1.1.1").await.unwrap().collect();
+    assert_eq!(found, ["1.1.1.1:0".parse().unwrap()]);
+    assert!(resolved("localhost").await.err().unwrap().is::<Refused>());
+}
+
 #[tokio::test]
 async fn i5_without_a_connection_nothing_was_sent() {
     let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -101,6 +161,13 @@ async fn i5_without_a_connection_nothing_was_sent() {
         });
         let observation = client.send(&upload(), SHORT).await;
         assert_eq!(observation, Observation::NotSent(NotSent::NotConnected), "{what}");
+        let without_body = client.send(&request_to("https://eu1.api.clevertap.com/", false), SHORT).await;
+        let expected = match what {
+            "connection refused" => Observation::NotSent(NotSent::NotConnected),
+            // Nothing tells how far a request without a body has come.
+            _ => Observation::NoAnswer(NoAnswer::TimedOut),
+        };
+        assert_eq!(without_body, expected, "{what}");
     }
     let distrusting = client(&ClientOptions {
         connect_to: vec![format!("eu1.api.clevertap.com:443={}", stand_in.address()).parse().unwrap()],

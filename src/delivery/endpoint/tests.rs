@@ -125,3 +125,49 @@ fn a_secret_that_no_header_can_carry_is_refused() {
         assert!(ResolvedHeader::new("X", bad).is_none(), "{bad:?}");
     }
 }
+
+#[test]
+fn a_webhook_knows_its_parameters_and_what_its_account_takes_at_once() {
+    let endpoint = endpoint(&[("X-CleverTap-Account-Id", "ACC")]);
+    let names: Vec<&str> = endpoint.templates.parameters().iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["ProfileID", "CouponCode"]);
+    assert_eq!(endpoint.account_limit(), 15, "CleverTap's documented limit of uploads in flight");
+    let mut plain = spec();
+    plain.response_format = ResponseFormat::HttpStatus;
+    let templates = Templates::parse(&plain).unwrap();
+    let plain = Endpoint::new(("ns", "uid".into(), 1), plain, templates, Vec::new(), &[7; 32]);
+    assert_eq!(plain.account_limit(), usize::MAX);
+}
+
+#[test]
+fn a_record_is_stale_from_two_hours_after_its_ts_on() {
+    let mut spec = spec();
+    spec.payload = spec.payload.map(|p| p.replace(r#""type""#, r#""ts":1000,"type""#));
+    let templates = Templates::parse(&spec).unwrap();
+    let endpoint = Endpoint::new(("ns", "uid".into(), 1), spec, templates, Vec::new(), &[7; 32]);
+    let cells = cells("c1");
+    let coupon = coupon(&cells);
+    let at = |second| {
+        let now = DateTime::from_timestamp(second, 0).unwrap();
+        let prepared = endpoint.request(Records::of(&coupon), "tell", &RowSet::up_to(1), now);
+        (prepared.request.is_some(), prepared.stale)
+    };
+    assert_eq!(at(1000 + 7199), (true, vec![]));
+    assert_eq!(at(1000 + 7200), (false, vec![1]));
+    let until = endpoint.fresh_until(Records::of(&coupon), "tell", 1);
+    assert_eq!(until, DateTime::from_timestamp(1000 + 7200, 0));
+}
+
+#[test]
+fn a_payloads_digest_is_its_sha_256() {
+    let request = OutgoingRequest {
+        method: Method::Post,
+        url: "https://example.com/".parse().unwrap(),
+        headers: Vec::new(),
+        body: Some("abc".into()),
+        count: 1,
+        records: Vec::new(),
+    };
+    // The example of FIPS 180-2, appendix B.1.
+    assert_eq!(request.payload_digest(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}

@@ -35,6 +35,8 @@ pub enum Fault {
     RefusedAbove { records: usize },
     /// The answer comes after so long.
     Slow { delay: Duration },
+    /// All is stored, and this is answered, to the letter; then nothing more comes, or the connection ends.
+    Raw { answer: String, hangs: bool },
 }
 
 impl Fault {

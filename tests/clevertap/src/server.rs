@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
@@ -380,10 +381,14 @@ impl Connection {
         in_flight: InFlight<'_>,
     ) -> Option<Next> {
         match fault {
-            Fault::HangBefore | Fault::HangAfter => {
-                // Until the client gives up.
-                let mut rest = Vec::new();
-                let _ = tokio::io::AsyncReadExt::read_to_end(stream, &mut rest).await;
+            Fault::HangBefore | Fault::HangAfter => return hang(stream).await,
+            Fault::Raw { answer, hangs } => {
+                stream.write_all(answer.as_bytes()).await.ok()?;
+                stream.flush().await.ok()?;
+                if hangs {
+                    return hang(stream).await;
+                }
+                stream.shutdown().await.ok()?;
                 return Some(Next::Close);
             }
             Fault::ResetBeforeBody | Fault::ResetBefore | Fault::ResetAfter => {
@@ -422,6 +427,13 @@ impl Connection {
         write_answer(stream, answer, short).await.ok()?;
         Some(Next::KeepAlive)
     }
+}
+
+/// Says nothing until the client gives up.
+async fn hang(stream: &mut TlsStream<TcpStream>) -> Option<Next> {
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest).await;
+    Some(Next::Close)
 }
 
 /// Closes with a reset instead of an end, as a crashed peer or a middlebox does.
