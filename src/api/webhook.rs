@@ -33,7 +33,9 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("self.method != 'GET' || !has(self.payload)")
         .message("a GET request carries no payload: remove payload, or set method to POST"),
     validation = Rule::new("!has(self.batch) || has(self.payload)")
-        .message("batch merges records into one payload: write a payload, or remove batch")
+        .message("batch merges records into one payload: write a payload, or remove batch"),
+    validation = Rule::new("!has(self.successWhen) || self.responseFormat == 'HTTPStatus'")
+        .message("successWhen goes with responseFormat HTTPStatus: CleverTap's answer says of each record what became of it")
 )]
 pub struct WebhookSpec {
     /// A name for people.
@@ -72,9 +74,14 @@ pub struct WebhookSpec {
     #[schemars(range(min = 1, max = 300))]
     pub timeout_seconds: i32,
 
-    /// How an answer is read: `CleverTap` reads CleverTap's answer for each record (its HTTP 200 is not success); `HTTPStatus` takes any 2xx as success.
+    /// How an answer is read: `CleverTap` reads CleverTap's answer for each record (its HTTP 200 is not success); `HTTPStatus` takes any 2xx as success, unless `successWhen` says otherwise.
     #[serde(default)]
     pub response_format: ResponseFormat,
+
+    /// With `HTTPStatus`: a CEL expression that says of a 2xx answer whether it means success, for APIs that report errors in their bodies: `response.body.errors.size() == 0`. It may name `response.status`, and `response.body`, which is what the body's JSON holds, or a text if it is no JSON. False: the records are refused for good. If it cannot be evaluated, the outcome is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub success_when: Option<String>,
 
     /// Merges records into one request. Without it each request carries one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,9 +7,10 @@ use url::Url;
 
 use super::account::{AccountKey, CLEVERTAP_IN_FLIGHT, CredentialDigest};
 use super::clevertap::{self, RecordProblem};
-use super::outcome::Sent;
+use super::outcome::{AnswerFormat, Sent};
 use super::retry::{CLEVERTAP_FRESHNESS_SECONDS, Deadlines};
 use super::secret::Redacted;
+use super::success::SuccessWhen;
 use crate::api::webhook::{Header, Method, Parameter, ParameterType, ResponseFormat, WebhookSpec};
 use crate::records::{Records, RowError, RowSet};
 use crate::template::header::{HeaderTemplate, is_carried};
@@ -25,7 +26,7 @@ pub struct Templates {
     url: UrlTemplate,
     headers: Vec<HeaderTemplate>,
     payload: Option<PayloadTemplate>,
-    format: ResponseFormat,
+    answers: AnswerFormat,
     method: Method,
 }
 
@@ -60,9 +61,10 @@ impl Templates {
             }
         }
         let payload = payload(spec).map_err(|e| note("spec.payload", &e)).ok().flatten();
-        let Some(url) = url.filter(|_| errors.is_empty()) else { return Err(errors) };
+        let answers = answers(spec).map_err(|error| errors.push(error)).ok();
+        let (Some(url), Some(answers), true) = (url, answers, errors.is_empty()) else { return Err(errors) };
         let parameters = spec.parameters.clone();
-        let templates = Self { parameters, url, headers, payload, format: spec.response_format, method: spec.method };
+        let templates = Self { parameters, url, headers, payload, answers, method: spec.method };
         templates.one_for_all(spec)?.checked()
     }
 
@@ -91,7 +93,7 @@ impl Templates {
 
     /// What CleverTap would refuse for every record is found with a value of each type.
     fn checked(self) -> Result<Self, Vec<SpecError>> {
-        if self.format != ResponseFormat::CleverTap {
+        if self.answers != AnswerFormat::CleverTap {
             return Ok(self);
         }
         let samples: Values = self.parameters.iter().map(|p| (p.name.clone(), sample(p.type_))).collect();
@@ -109,6 +111,12 @@ impl Templates {
 
     fn body(&self, records: &[String], values: &Values) -> Result<Option<String>, RenderError> {
         self.payload.as_ref().map(|payload| payload.around(records, values)).transpose()
+    }
+
+    /// How answers are read.
+    #[must_use]
+    pub fn answers(&self) -> &AnswerFormat {
+        &self.answers
     }
 
     /// The declared parameters.
@@ -140,13 +148,23 @@ impl Templates {
                 let header = self.headers.iter().find(|h| h.name().eq_ignore_ascii_case("X-CleverTap-Account-Id"))?;
                 header.render(&Values::new()).ok()
             });
-        match (self.format, account_id) {
-            (ResponseFormat::CleverTap, Some(account_id)) => {
+        match (&self.answers, account_id) {
+            (AnswerFormat::CleverTap, Some(account_id)) => {
                 AccountKey::CleverTap { host: clevertap_region(self.url.host()), account_id }
             }
             _ => AccountKey::Origin { namespace: namespace.to_owned(), origin: self.url.origin() },
         }
     }
+}
+
+fn answers(spec: &WebhookSpec) -> Result<AnswerFormat, SpecError> {
+    if spec.response_format == ResponseFormat::CleverTap {
+        return Ok(AnswerFormat::CleverTap);
+    }
+    let success_when = spec.success_when.as_deref().map(SuccessWhen::compile).transpose();
+    let success_when =
+        success_when.map_err(|error| SpecError { field: "spec.successWhen".to_owned(), problem: error.to_string() })?;
+    Ok(AnswerFormat::HttpStatus { success_when })
 }
 
 /// CleverTap's payload has its records at `/d`, whether or not the Webhook says so.
@@ -275,7 +293,7 @@ impl Endpoint {
         let values = self.values(&records.get(row)?.parameters(delivery))?;
         let text = self.templates.record(&values)?;
         let mut json = Value::Null;
-        if self.templates.format == ResponseFormat::CleverTap {
+        if self.templates.answers == AnswerFormat::CleverTap {
             json = serde_json::from_str(&text).unwrap_or(Value::Null);
             clevertap::check_record(&json)?;
         }

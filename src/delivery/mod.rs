@@ -13,3 +13,4 @@ pub mod pacing;
 pub mod progress;
 pub mod retry;
 pub mod secret;
+pub mod success;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::clevertap::{self, RecordResult};
-use crate::api::webhook::ResponseFormat;
+use super::success::{NoSuccess, SuccessWhen};
 
 /// What was seen of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +112,15 @@ pub enum Lesson {
     },
 }
 
+/// How answers are read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AnswerFormat {
+    /// CleverTap's answer says of each record what became of it.
+    CleverTap,
+    /// A 2xx is success, if the expression, where there is one, says so of it.
+    HttpStatus { success_when: Option<SuccessWhen> },
+}
+
 /// The records of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Sent<'a> {
@@ -123,7 +132,7 @@ pub struct Sent<'a> {
 
 /// Reads what was seen of a request.
 #[must_use]
-pub fn read(format: ResponseFormat, sent: Sent<'_>, seen: &Observation) -> Outcome {
+pub fn read(format: &AnswerFormat, sent: Sent<'_>, seen: &Observation) -> Outcome {
     match seen {
         Observation::NotSent(why) => not_sent(*why),
         Observation::NoAnswer(why) => no_answer(*why),
@@ -162,13 +171,30 @@ fn no_answer(why: NoAnswer) -> Outcome {
     Outcome::new(Verdict::Unknown, Lesson::Failed, None, reason, message)
 }
 
-fn success(format: ResponseFormat, sent: &[Value], answer: &Answer) -> Outcome {
-    let status = Some(answer.status);
-    if format == ResponseFormat::HttpStatus {
-        return Outcome::new(Verdict::Accepted, Lesson::Proven, status, "Accepted", "");
+fn success(format: &AnswerFormat, sent: &[Value], answer: &Answer) -> Outcome {
+    match format {
+        AnswerFormat::HttpStatus { success_when } => judged(success_when.as_ref(), answer),
+        AnswerFormat::CleverTap => by_record(sent, answer),
     }
-    let unknown =
-        |message: &str| Outcome::new(Verdict::Unknown, Lesson::Failed, status, "AnswerNotUnderstood", message);
+}
+
+fn not_understood(status: u16, message: &str) -> Outcome {
+    Outcome::new(Verdict::Unknown, Lesson::Failed, Some(status), "AnswerNotUnderstood", message)
+}
+
+fn judged(success_when: Option<&SuccessWhen>, answer: &Answer) -> Outcome {
+    match success_when.map_or(Ok(()), |success_when| success_when.check(answer)) {
+        Ok(()) => Outcome::new(Verdict::Accepted, Lesson::Proven, Some(answer.status), "Accepted", ""),
+        // Of several records nobody can tell whether some were applied, so they are not sent again in halves.
+        Err(refused @ NoSuccess::False(_)) => {
+            Outcome::new(Verdict::Rejected, Lesson::Proven, Some(answer.status), "NotSuccessful", &refused.to_string())
+        }
+        Err(open) => not_understood(answer.status, &open.to_string()),
+    }
+}
+
+fn by_record(sent: &[Value], answer: &Answer) -> Outcome {
+    let unknown = |message: &str| not_understood(answer.status, message);
     let body = match &answer.body {
         Body::Complete(body) => body,
         Body::Cut => return unknown("the answer was cut short, or its end took too long"),
@@ -210,7 +236,7 @@ fn record(result: RecordResult) -> RecordOutcome {
     RecordOutcome { verdict, reason: format!("CleverTap{code}"), message }
 }
 
-fn refusal(format: ResponseFormat, count: usize, status: u16, retry_after: Option<Duration>) -> Outcome {
+fn refusal(format: &AnswerFormat, count: usize, status: u16, retry_after: Option<Duration>) -> Outcome {
     let not_applied = Verdict::NotApplied { retry_after };
     let (verdict, lesson, reason, message) = match status {
         401 | 403 => (
@@ -254,12 +280,12 @@ fn refusal(format: ResponseFormat, count: usize, status: u16, retry_after: Optio
     Outcome::new(verdict, lesson, Some(status), reason, &message)
 }
 
-fn credentials_message(format: ResponseFormat, status: u16) -> String {
+fn credentials_message(format: &AnswerFormat, status: u16) -> String {
     match format {
-        ResponseFormat::CleverTap => format!(
+        AnswerFormat::CleverTap => format!(
             "HTTP {status}: CleverTap refuses the credentials or region. Compare account id, passcode and the url's region with CleverTap's dashboard (Settings > Project), and correct the Secret or the url"
         ),
-        ResponseFormat::HttpStatus => {
+        AnswerFormat::HttpStatus { .. } => {
             format!(
                 "HTTP {status}: the endpoint refuses the credentials. Correct the Secret that the Webhook's headers come from"
             )
@@ -292,7 +318,9 @@ mod tests {
         Observation::Answer(Answer { status, retry_after: None, body })
     }
 
-    fn read_with(format: ResponseFormat, seen: &Observation) -> (Verdict, Lesson) {
+    const PLAIN: AnswerFormat = AnswerFormat::HttpStatus { success_when: None };
+
+    fn read_with(format: &AnswerFormat, seen: &Observation) -> (Verdict, Lesson) {
         let outcome = read(format, Sent { count: 1, records: &[json!({ "identity": "c1" })] }, seen);
         (outcome.verdict, outcome.lesson)
     }
@@ -325,8 +353,8 @@ mod tests {
             (answer(503, empty()), (Verdict::Unknown, Failed)),
             (answer(101, empty()), (Verdict::Unknown, Failed)),
         ] {
-            for format in [ResponseFormat::CleverTap, ResponseFormat::HttpStatus] {
-                assert_eq!(read_with(format, &seen), expected, "{seen:?}");
+            for format in [AnswerFormat::CleverTap, PLAIN] {
+                assert_eq!(read_with(&format, &seen), expected, "{seen:?}");
             }
         }
     }
@@ -350,14 +378,32 @@ mod tests {
             (answer(200, Body::Cut), unknown),
             (answer(200, Body::TooLarge), unknown),
         ] {
-            assert_eq!(read_with(ResponseFormat::CleverTap, &seen), clevertap, "{seen:?}");
-            assert_eq!(read_with(ResponseFormat::HttpStatus, &seen), accepted, "{seen:?}");
+            assert_eq!(read_with(&AnswerFormat::CleverTap, &seen), clevertap, "{seen:?}");
+            assert_eq!(read_with(&PLAIN, &seen), accepted, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn with_success_when_a_2xx_may_be_a_refusal_or_leave_it_open() {
+        let success_when = SuccessWhen::compile("response.body.ok").ok();
+        assert!(success_when.is_some());
+        let format = AnswerFormat::HttpStatus { success_when };
+        let of = |body| {
+            let outcome = read(&format, Sent { count: 2, records: &[] }, &answer(200, body));
+            (outcome.verdict, outcome.lesson, outcome.reason)
+        };
+        let body = |text: &str| Body::Complete(text.as_bytes().to_vec());
+        assert_eq!(of(body(r#"{"ok":true}"#)), (Verdict::Accepted, Lesson::Proven, "Accepted".into()));
+        assert_eq!(of(body(r#"{"ok":false}"#)), (Verdict::Rejected, Lesson::Proven, "NotSuccessful".into()));
+        let open = || (Verdict::Unknown, Lesson::Failed, "AnswerNotUnderstood".into());
+        for left_open in [body("{}"), body("<html>"), Body::Cut, Body::TooLarge] {
+            assert_eq!(of(left_open), open());
         }
     }
 
     #[test]
     fn a_wrong_passcode_is_called_credentials_or_region() {
-        let outcome = read(ResponseFormat::CleverTap, Sent { count: 1, records: &[] }, &answer(401, Body::Cut));
+        let outcome = read(&AnswerFormat::CleverTap, Sent { count: 1, records: &[] }, &answer(401, Body::Cut));
         assert!(outcome.message.contains("credentials or region"), "{}", outcome.message);
     }
 
@@ -370,7 +416,7 @@ mod tests {
         let body = json!({ "status": "partial", "processed": 5 - failed.len(),
             "unprocessed": unprocessed.collect::<Vec<_>>() });
         let seen = answer(200, Body::Complete(body.to_string().into_bytes()));
-        read(ResponseFormat::CleverTap, Sent { count: 5, records: &sent }, &seen)
+        read(&AnswerFormat::CleverTap, Sent { count: 5, records: &sent }, &seen)
     }
 
     #[test]
@@ -393,13 +439,13 @@ mod tests {
     fn a_refused_request_of_several_records_is_sent_again_in_halves() {
         let sent = Sent { count: 2, records: &[] };
         for status in [400, 409, 413, 422, 451] {
-            let outcome = read(ResponseFormat::HttpStatus, sent, &answer(status, Body::Complete(Vec::new())));
+            let outcome = read(&PLAIN, sent, &answer(status, Body::Complete(Vec::new())));
             assert_eq!((outcome.verdict, outcome.lesson), (Verdict::Divide, Lesson::Proven), "{status}");
             let reason = if status == 413 { "TooLarge" } else { "Rejected" };
             assert_eq!(outcome.reason, reason, "{status}");
         }
         for status in [302, 401, 404, 408, 415, 429, 500] {
-            let outcome = read(ResponseFormat::HttpStatus, sent, &answer(status, Body::Complete(Vec::new())));
+            let outcome = read(&PLAIN, sent, &answer(status, Body::Complete(Vec::new())));
             assert_ne!(outcome.verdict, Verdict::Divide, "{status}");
         }
     }

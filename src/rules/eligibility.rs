@@ -3,15 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use cel::common::types::{
-    CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelTimestamp, CelUInt,
-};
+use cel::common::types::{CelBool, CelMap, CelString, CelTimestamp};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::expression::{Expression, ExpressionError, HAS_PREFIX, Scope, Verdict, spend};
+use super::expression::json::{key, object, value_of, weight_of};
+use super::expression::{Expression, ExpressionError, HAS_PREFIX, Scope, Verdict};
 use crate::api::campaign::Profile;
 
 /// What an expression may name.
@@ -121,50 +120,6 @@ fn both<'b>((name, value): (&'b str, &'b str), attributes: &'b BTreeMap<String, 
     let value: Box<dyn Val + 'b> = Box::new(CelString::from(value));
     let entries = [(key(name), value), (key("attributes"), object(attributes))];
     CowVal::owned(CelMap::from(HashMap::from(entries)))
-}
-
-fn key(name: &str) -> CelMapKey<'_> {
-    CelMapKey::String(CelString::from(name))
-}
-
-fn object<'b, 'k: 'b>(entries: impl IntoIterator<Item = (&'k String, &'b Value)>) -> Box<dyn Val + 'b> {
-    let entries: HashMap<CelMapKey<'b>, Box<dyn Val + 'b>> =
-        entries.into_iter().map(|(name, value)| (key(name), value_of(value))).collect();
-    // A map costs many times what a value does.
-    spend(entries.len().saturating_mul(4).saturating_add(4));
-    Box::new(CelMap::from(entries))
-}
-
-/// A value of JSON as CEL has it. Texts are borrowed.
-fn value_of(value: &Value) -> Box<dyn Val + '_> {
-    spend(1);
-    match value {
-        Value::Null => Box::new(CelNull),
-        Value::Bool(value) => Box::new(CelBool::from(*value)),
-        Value::String(text) => Box::new(CelString::from(text.as_str())),
-        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(number), _) => Box::new(CelInt::from(number)),
-            (None, Some(number)) => Box::new(CelUInt::from(number)),
-            (None, None) => Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN))),
-        },
-        Value::Array(items) => Box::new(CelList::from(items.iter().map(value_of).collect::<Vec<_>>())),
-        Value::Object(entries) => object(entries),
-    }
-}
-
-/// How large attributes are, in bytes, roughly as JSON has them.
-fn weight_of<'a>(attributes: impl IntoIterator<Item = (&'a String, &'a Value)>) -> usize {
-    attributes.into_iter().map(|(name, value)| name.len().saturating_add(weight(value))).fold(0, usize::saturating_add)
-}
-
-fn weight(value: &Value) -> usize {
-    let inner = match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(weight).fold(0, usize::saturating_add),
-        Value::Object(entries) => weight_of(entries),
-    };
-    inner.saturating_add(8)
 }
 
 #[cfg(test)]

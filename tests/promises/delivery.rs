@@ -315,6 +315,44 @@ async fn a_plain_webhook_carries_typed_values_in_url_headers_and_payload_and_a_c
 }
 
 #[tokio::test]
+async fn i4_success_when_reads_what_a_2xx_says() {
+    let world = World::new().await;
+    let _operator = world.operator();
+    world.apply_scenario(0).await;
+    let webhook = json!({ "metadata": { "name": "shop" }, "spec": {
+        "url": "https://shop.example/plain", "onUnknown": "Hold", "successWhen": "response.body.ok",
+        "parameters": [{ "name": "Id", "type": "String" }], "payload": r#"{"d": [{"identity": "${$Id}"}]}"#,
+    } });
+    world.apply::<Webhook>(webhook).await.unwrap();
+    for (identity, body) in [("customer-1", r#"{"ok":true}"#), ("customer-2", r#"{"ok":false}"#), ("customer-3", "{}")]
+    {
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        world.stand_in.set_fault_for(identity, Some(Fault::Raw { answer, hangs: false }));
+    }
+    let mut campaign = campaign(3);
+    campaign["spec"]["rules"][0]["effects"][1]["sendWebhook"] =
+        json!({ "webhookRef": { "name": "shop" }, "parameters": { "Id": "${$Profile.IntegrationId}" } });
+    world.apply::<Campaign>(campaign).await.unwrap();
+    let settled = |c: &Coupon| c.status.as_ref().is_some_and(|status| status.state.is_settled());
+    let coupons = world.until_coupons("settled", |c| c.len() == 3 && c.iter().all(settled)).await;
+    let mut found: Vec<(String, String, String)> = coupons
+        .iter()
+        .map(|c| {
+            let attempt = &json!(c)["status"]["deliveries"][0]["lastAttempt"];
+            (c.spec.recipient.clone().unwrap(), state(c), attempt["message"].as_str().unwrap_or_default().to_owned())
+        })
+        .collect();
+    found.sort();
+    let expected = [
+        ("customer-1", "Delivered", ""),
+        ("customer-2", "Failed", "successWhen: response.body.ok is false"),
+        ("customer-3", "Held", "successWhen: response.body.ok: ok is missing"),
+    ];
+    assert_eq!(found, expected.map(|(who, state, why)| (who.to_owned(), state.to_owned(), why.to_owned())));
+    assert_eq!(world.stand_in.requests().len(), 3, "none is sent again");
+}
+
+#[tokio::test]
 async fn a_coupon_costs_one_create_and_two_writes_of_status() {
     let world = World::new().await;
     let _operator = world.operator();

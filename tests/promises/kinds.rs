@@ -64,6 +64,7 @@ async fn bad_webhooks_are_refused_with_what_to_write_instead() {
             "spec.batch.maxSize",
             "less than or equal to 1000",
         ),
+        ("/spec/successWhen", json!("true"), "spec", "successWhen goes with responseFormat HTTPStatus"),
         ("/spec/onUnknown", json!("Drop"), "spec.onUnknown", "\"Retry\", \"Hold\""),
         (
             "/spec/parameters/0",

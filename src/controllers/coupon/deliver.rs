@@ -127,7 +127,7 @@ impl Task {
         } else {
             self.context.http.send(begun.request, timeout(&endpoint)).await
         };
-        let outcome = outcome::read(endpoint.spec.response_format, begun.request.sent(), &seen);
+        let outcome = outcome::read(endpoint.templates.answers(), begun.request.sent(), &seen);
         permit.finish(outcome.lesson, &outcome.message);
         self.log(attempt.number, &outcome);
         self.record(coupon, attempt.number, &outcome, &endpoint).await;

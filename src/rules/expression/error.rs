@@ -62,8 +62,8 @@ const HINTS: [(&str, &str); 10] = [
     ("recognition error at: '&", "write &&"),
     ("recognition error at: '|", "write ||"),
     ("recognition error at: '“", "write straight quotes"),
-    ("recognition error at: '$", "write profile.attributes.X, without $"),
-    ("mismatched input '<EOF>'", "it ends too early, or is empty: leave eligibility out if everybody is eligible"),
+    ("recognition error at: '$", "write the name without $"),
+    ("mismatched input '<EOF>'", "it ends too early, or is empty: leave the field out if there is no condition"),
 ];
 
 /// An evaluation that gave neither true nor false. Its words hold no data but names that the

@@ -10,6 +10,7 @@ mod bounds;
 mod clauses;
 mod edit;
 mod error;
+pub mod json;
 mod meter;
 
 use std::panic::AssertUnwindSafe;
