@@ -117,7 +117,7 @@ impl GuardedClient {
         match answered {
             Ok(Ok(response)) => Observation::Answer(answer(response, ends, &self.clock).await),
             Ok(Err(error)) => progress.failed(&error, request.body.is_some()),
-            Err(_) => progress.timed_out(request.body.is_some()),
+            Err(()) => progress.timed_out(request.body.is_some()),
         }
     }
 
