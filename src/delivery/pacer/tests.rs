@@ -103,7 +103,7 @@ async fn a_pause_is_told_with_its_reason_and_so_is_its_end() {
 async fn after_a_429_time_alone_lets_the_next_through() {
     let pacer = pacer();
     let timed = pacer.clone();
-    let timer = tokio::spawn(async move { timed.run_timer().await });
+    let running = tokio::spawn(async move { timed.run_timer().await });
     for _ in 0..2 {
         let mut waits = asks(&pacer);
         let throttled = granted(&mut waits).await;
@@ -113,6 +113,6 @@ async fn after_a_429_time_alone_lets_the_next_through() {
         assert!(poll!(&mut next).is_pending(), "the account rests first");
         granted(&mut next).await.finish(Lesson::Proven, "");
     }
-    assert!(!timer.is_finished());
-    timer.abort();
+    assert!(!running.is_finished());
+    running.abort();
 }
