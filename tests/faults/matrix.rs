@@ -37,7 +37,7 @@ enum Point {
 
 /// What somebody edits while the operator is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Edit {
+pub enum Edit {
     Nothing,
     Audience,
     Schedule,
@@ -126,7 +126,7 @@ impl Run {
         verdict
     }
 
-    async fn edit(&mut self, edit: Edit) {
+    pub async fn edit(&mut self, edit: Edit) {
         let mut edited = campaign(CUSTOMERS);
         match edit {
             Edit::Nothing => return,

@@ -75,6 +75,7 @@ pub struct Proxy {
 struct Shared {
     client: Client,
     calls: AtomicUsize,
+    writes: AtomicUsize,
     planned: Mutex<Option<Planned>>,
     applied: Mutex<Vec<Applied>>,
     refused: AtomicUsize,
@@ -106,6 +107,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             client,
             calls: AtomicUsize::new(0),
+            writes: AtomicUsize::new(0),
             planned: Mutex::default(),
             applied: Mutex::default(),
             refused: AtomicUsize::new(0),
@@ -136,6 +138,12 @@ impl Proxy {
     /// How many calls there were.
     pub fn calls(&self) -> usize {
         self.shared.calls.load(Ordering::SeqCst)
+    }
+
+    #[allow(dead_code)] // the benchmarks use it
+    /// How many calls asked for a change of something.
+    pub fn writes(&self) -> usize {
+        self.shared.writes.load(Ordering::SeqCst)
     }
 
     /// How many changes of Coupons the API server has refused.
@@ -188,6 +196,9 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let path = parts.uri.path().to_owned();
     let watches = parts.uri.query().is_some_and(|query| query.contains("watch=true") || query.contains("watch=1"));
     let changes = parts.method == http::Method::PUT || parts.method == http::Method::PATCH;
+    if parts.method != http::Method::GET {
+        shared.writes.fetch_add(1, Ordering::SeqCst);
+    }
     if let Some(wrong) = shared.wrong(call, Position::Before) {
         return instead(wrong).await;
     }

@@ -4,12 +4,15 @@
 use std::time::Duration;
 
 use coupon_operator::api::campaign::Campaign;
+use coupon_operator::api::coupon::Coupon;
 use coupon_operator::api::webhook::Webhook;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
-use crate::matrix::{Run, Shape, kill, seed};
+use crate::matrix::{Edit, Run, Shape, kill, seed};
 use crate::proxy::Bend;
 use crate::world::campaign;
 
@@ -39,6 +42,41 @@ async fn i8_what_this_process_wrote_and_its_watch_does_not_show_yet_costs_no_wri
         let coupons = run.world.coupons().await.len();
         let (applied, refused) = (run.proxy.applied().len(), run.proxy.refused());
         assert_eq!((applied, refused), (2 * coupons, 0), "{shape:?}: intent and result");
+    }
+}
+
+/// The ledger is read from the API and selected by what nobody can change: a cache that is behind and labels that
+/// somebody took away give nobody a second code. The Campaign's status, which remembers what was issued, is gone too.
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_with_late_watches_and_labels_stripped_the_ledger_gives_nobody_a_second_code() {
+    for bend in [Bend::Late, Bend::Stall] {
+        for shape in [Shape::Single, Shape::Batch] {
+            let mut run = Run::new(shape).await;
+            run.proxy.bend(Some(bend));
+            let first = run.operator(Duration::ZERO);
+            run.finished().await;
+            for coupon in run.world.coupons().await {
+                let stripped = json!({ "metadata": { "labels": null, "annotations": null, "managedFields": [{}] } });
+                run.world.patch::<Coupon>(&coupon.name_any(), stripped).await;
+            }
+            let coupons = run.world.coupons().await;
+            assert!(coupons.iter().all(|c| c.labels().is_empty() && c.annotations().is_empty()));
+            // The one that knows them goes on with late joiners, and so does one that knows nothing.
+            run.edit(Edit::Audience).await;
+            run.finished().await;
+            kill(&first);
+            let forgotten = json!({ "status": null });
+            let api = run.world.api::<Campaign>();
+            api.patch_status("new-year", &PatchParams::default(), &Patch::Merge(forgotten)).await.unwrap();
+            let second = run.operator(Duration::from_secs(60));
+            run.edit(Edit::Schedule).await;
+            let occurrence = |c: &Campaign| c.status.as_ref().is_some_and(|s| !s.occurrences.is_empty());
+            run.world.until::<Campaign>("new-year", "an occurrence", occurrence).await;
+            run.finished().await;
+            run.settled().await;
+            kill(&second);
+            run.verdict().await.unwrap_or_else(|why| panic!("{bend:?} {shape:?}: {why}"));
+        }
     }
 }
 

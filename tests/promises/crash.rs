@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clevertap_stand_in::Fault;
 use coupon_operator::api::campaign::Campaign;
+use coupon_operator::api::coupon::Coupon;
 use coupon_operator::api::webhook::Webhook;
 use serde_json::json;
 
@@ -59,9 +60,11 @@ async fn killed_at_any_moment_and_restarted_everybody_still_gets_one_code() {
     }
 }
 
-/// Killed between intent and result: nobody can know, and the record says so before it is sent again.
+/// Killed between intent and result: nobody can know, and the record says so before it is sent again. The next
+/// process has the same pod's name and host name, as a container that is restarted has, and does not take the intent for
+/// its own.
 #[tokio::test]
-async fn i5_killed_between_intent_and_result_the_outcome_is_unknown_and_the_policy_decides() {
+async fn i5_killed_between_intent_and_result_and_restarted_under_the_same_pod_name_the_outcome_is_unknown() {
     for (policy, expected) in [("Retry", "Delivered"), ("Hold", "Held")] {
         let world = World::new().await;
         world.stand_in.inject(Fault::HangAfter);
@@ -76,11 +79,16 @@ async fn i5_killed_between_intent_and_result_the_outcome_is_unknown_and_the_poli
         operator.kill().unwrap();
         let coupon = world.coupons().await.remove(0);
         assert_eq!(state(&coupon), "Sending", "the intent is durable before anything is sent");
+        let sender = |coupon: &Coupon| json!(coupon)["status"]["deliveries"][0]["lastAttempt"]["sender"].clone();
+        let killed = sender(&coupon);
+        assert!(killed.is_string());
         let _operator = world.operator();
         let coupon = world.until_coupons(expected, |c| state(&c[0]) == expected).await.remove(0);
         let attempts = json!(coupon)["status"]["deliveries"][0]["attempts"].as_u64().unwrap();
         let sent = world.stand_in.requests().len();
         assert_eq!((attempts, sent), if policy == "Retry" { (2, 2) } else { (1, 1) }, "{policy}");
+        assert_eq!(json!(coupon)["status"]["deliveries"][0]["unknown"], "1", "{policy}: the record says so");
+        assert_eq!(sender(&coupon) == killed, policy == "Hold", "{policy}: who sent it is told apart");
     }
 }
 

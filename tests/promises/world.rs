@@ -130,7 +130,10 @@ impl World {
             .args(["--ca-bundle".into(), self.folder.path().join("ca.pem").into_os_string()])
             .args(["--connect-to".to_owned(), format!("eu1.api.clevertap.com:443={}", self.stand_in.address())])
             .args(["--connect-to".to_owned(), format!("shop.example:443={}", self.stand_in.address())])
-            .env("KUBECONFIG", kubeconfig);
+            .env("KUBECONFIG", kubeconfig)
+            // As a container that is restarted in its pod.
+            .env("HOSTNAME", "coupon-operator-0")
+            .env("POD_NAME", "coupon-operator-0");
         let child = operator.log_to(&log).unwrap().start().unwrap();
         logs.push(log);
         child
