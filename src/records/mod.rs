@@ -241,6 +241,21 @@ mod tests {
     }
 
     #[test]
+    fn the_names_of_columns_are_a_frozen_format() {
+        assert_eq!((RECIPIENT, CODE), ("recipient", "code"));
+        assert_eq!(parameter_column("tell", "CouponCode"), "tell/CouponCode");
+        assert_eq!(attribute_column("tier"), "attribute:tier");
+    }
+
+    #[test]
+    fn a_single_record_names_its_recipient_too() {
+        let single: CouponSpec =
+            serde_json::from_value(json!({ "recipient": " ada ", "code": "A", "deliveries": [] })).unwrap();
+        let recipients: Vec<(u32, Cow<'_, str>)> = Records::of(&single).recipients().collect();
+        assert_eq!(recipients, [(1, Cow::Borrowed("ada"))]);
+    }
+
+    #[test]
     fn a_row_that_does_not_fit_its_columns_is_an_error_that_names_it() {
         let spec =
             batch(&["recipient", "code"], &["a,1".into(), "b".into(), "c,2\nd,3".into(), ",4".into(), "e,".into()]);

@@ -335,3 +335,40 @@ fn a_hundred_thousand_who_leave_do_not_hold_the_others_up() {
     assert!(since.elapsed().as_secs() < 5, "{:?}", since.elapsed());
     assert!(bench.pacing.lanes[&lane("w")].waiting.is_empty());
 }
+
+#[test]
+fn what_a_request_of_an_earlier_generation_taught_is_not_held_against_an_edited_webhook() {
+    for edited in [LaneSetup { generation: 2, ..setup(1) }, LaneSetup { uid: "another".into(), ..setup(1) }] {
+        let mut bench = Bench::new();
+        bench.proven("w", setup(1));
+        let before = bench.enqueue("w", 1);
+        assert_eq!(bench.grant(), before);
+        bench.pacing.set_lane(&lane("w"), edited);
+        assert!(!bench.pacing.finish(before[0], Lesson::EndpointRefused, "HTTP 404", bench.now));
+        assert_eq!(bench.pacing.pause(&lane("w")), None);
+        bench.enqueue("w", 2);
+        assert_eq!(bench.grant().len(), 1, "it is to be proven itself");
+    }
+}
+
+#[test]
+fn a_webhook_that_changes_its_account_leaves_the_old_ones_limit() {
+    let mut bench = Bench::new();
+    bench.proven("w", setup(1));
+    let other = AccountKey::CleverTap { host: "h".into(), account_id: "other".into() };
+    bench.proven("w", LaneSetup { account: other, account_limit: 3, max_in_flight: 100, ..setup(1) });
+    bench.enqueue("w", 50);
+    assert_eq!(bench.grant().len(), 3);
+}
+
+#[test]
+fn what_time_alone_does_not_change_is_not_waited_for() {
+    let mut bench = Bench::new();
+    bench.proven("w", LaneSetup { max_in_flight: 2, ..setup(1) });
+    bench.enqueue("w", 3);
+    let granted = bench.grant();
+    assert_eq!(bench.pacing.next_change(bench.now), None, "both places are taken");
+    bench.finish(granted[0], Lesson::Throttled { retry_after: None });
+    let until = bench.pacing.next_change(bench.now).unwrap();
+    assert_eq!(bench.pacing.next_change(until), None);
+}
