@@ -359,6 +359,31 @@ mod tests {
         }
     }
 
+    /// The table of docs/delivery.md, for every status that there can be.
+    #[test]
+    fn i5_every_status_has_its_class() {
+        let pauses = [404, 405, 407, 410, 415];
+        for status in 100..=999 {
+            let expected = match status {
+                200..=299 => (Verdict::Accepted, Lesson::Proven),
+                300..=399 => (RETRY, Lesson::EndpointRefused),
+                _ if pauses.contains(&status) => (RETRY, Lesson::EndpointRefused),
+                401 | 403 => (RETRY, Lesson::CredentialRefused),
+                408 | 425 => (RETRY, Lesson::Nothing),
+                429 => (RETRY, Lesson::Throttled { retry_after: None }),
+                400..=499 => (Verdict::Rejected, Lesson::Proven),
+                _ => (Verdict::Unknown, Lesson::Failed),
+            };
+            assert_eq!(read_with(&PLAIN, &answer(status, Body::Cut)), expected, "{status}");
+        }
+        let slow = Some(Duration::from_secs(7));
+        for status in [408, 425, 429] {
+            let seen = Observation::Answer(Answer { status, retry_after: slow, body: Body::Cut });
+            let outcome = read(&PLAIN, Sent { count: 1, records: &[] }, &seen);
+            assert_eq!(outcome.verdict, Verdict::NotApplied { retry_after: slow }, "{status} honours Retry-After");
+        }
+    }
+
     #[test]
     fn a_2xx_means_what_the_response_format_says() {
         let body = |text: &str| answer(200, Body::Complete(text.as_bytes().to_vec()));

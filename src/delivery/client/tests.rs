@@ -77,6 +77,9 @@ async fn i4_each_way_a_request_can_end_is_reported_as_what_it_was_and_sent_once(
         (Some(Fault::HangAfter), "NoAnswer(TimedOut)"),
         (Some(Fault::ResetBefore), "NoAnswer(ConnectionLost)"),
         (Some(Fault::ResetAfter), "NoAnswer(ConnectionLost)"),
+        (Some(Fault::ResetBeforeBody), "NoAnswer(ConnectionLost)"),
+        (Some(Fault::WrongContentType), "200 complete None"),
+        (Some(Fault::NotJson), "200 complete None"),
         (Some(Fault::ShortBody), "200 cut None"),
         (Some(Fault::OversizedBody), "200 too large None"),
         (Some(Fault::status(500)), "500 complete None"),
@@ -169,6 +172,22 @@ async fn i5_without_a_connection_nothing_was_sent() {
         };
         assert_eq!(without_body, expected, "{what}");
     }
+    // What answers is no TLS, or ends in the middle of it.
+    for said in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], &[22, 3, 3, 0, 90][..], &[]] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = format!("eu1.api.clevertap.com:443={}", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::io::AsyncReadExt::read_u8(&mut stream).await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut stream, said).await.unwrap();
+        });
+        let client = client(&ClientOptions { connect_to: vec![to.parse().unwrap()], ..ClientOptions::default() });
+        let observation = client.send(&upload(), SHORT).await;
+        assert_eq!(observation, Observation::NotSent(NotSent::NotConnected), "{said:?}");
+        server.await.unwrap();
+    }
+    let nameless = client(&ClientOptions::default()).send(&request_to("https://name.invalid/", true), SHORT).await;
+    assert_eq!(nameless, Observation::NotSent(NotSent::NotConnected), "a host without an address");
     let distrusting = client(&ClientOptions {
         connect_to: vec![format!("eu1.api.clevertap.com:443={}", stand_in.address()).parse().unwrap()],
         ..ClientOptions::default()
