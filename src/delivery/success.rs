@@ -74,15 +74,10 @@ struct Response {
 
 impl VariableResolver for Response {
     fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
-        Some(match name {
-            "response.status" => CowVal::owned(CelInt::from(self.status)),
-            "response.body" => CowVal::Owned(value_of(&self.body)),
-            "response" => {
-                let status: Box<dyn Val + 'b> = Box::new(CelInt::from(self.status));
-                let entries = [(key("status"), status), (key("body"), value_of(&self.body))];
-                CowVal::owned(CelMap::from(HashMap::from(entries)))
-            }
-            _ => return None,
+        (name == "response").then(|| {
+            let status: Box<dyn Val + 'b> = Box::new(CelInt::from(self.status));
+            let entries = HashMap::from([(key("status"), status), (key("body"), value_of(&self.body))]);
+            CowVal::owned(CelMap::from(entries))
         })
     }
 }
