@@ -1,55 +1,43 @@
 //! The ledger: the Coupons of a rule, read as a record of who got one.
+//!
+//! A rule may have a million records, so that of each only a digest of its recipient is kept, and the rest once for all
+//! that have it in common.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
 
 use crate::api::campaign::{OccurrenceStatus, Shape, Window};
-use crate::api::coupon::{Coupon, CouponState};
+use crate::api::coupon::{Coupon, CouponSpec, CouponState};
 use crate::delivery::progress::Standing;
 use crate::records::Records;
 use crate::rules::occurrence::{Occurrence, is_year};
 
-/// One Coupon, as far as the ledger needs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub recipient: String,
-    pub occurrence: String,
-    pub window: Window,
-    pub issued_at: Option<DateTime<Utc>>,
-    pub campaign_uid: Option<String>,
-    pub state: CouponState,
-}
-
-impl Entry {
-    /// The entries of an issued Coupon, one for each record; none for one that a person wrote.
-    #[must_use]
-    pub fn of(coupon: &Coupon) -> Vec<Self> {
-        let Some(occurrence) = &coupon.spec.occurrence else { return Vec::new() };
-        let standing = coupon.status.as_ref().map(|status| Standing::of(&coupon.spec, status));
-        let entry = |(row, recipient): (u32, Cow<'_, str>)| Self {
-            recipient: recipient.into_owned(),
-            occurrence: occurrence.clone(),
-            window: coupon.spec.window.unwrap_or_default(),
-            issued_at: coupon.spec.issued_at,
-            campaign_uid: coupon.spec.campaign_uid.clone(),
-            state: standing.as_ref().map(|standing| standing.row(row)).unwrap_or_default(),
-        };
-        Records::of(&coupon.spec).recipients().map(entry).collect()
-    }
-}
-
 /// The Coupons of one rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    entries: Vec<Entry>,
+    grants: Vec<Grants>,
+    /// Where in `grants` somebody is; who is in several has the others in `further`.
+    holders: HashMap<RecipientDigest, u32>,
+    further: HashMap<RecipientDigest, BTreeSet<u32>>,
     /// The numbers of the chunks of each key.
     chunks: BTreeMap<String, BTreeSet<i32>>,
 }
 
-/// Who has which Coupons of a rule.
-pub struct Holders<'a>(HashMap<&'a str, Vec<&'a Entry>>);
+/// The first 128 bits of the SHA-256 of a recipient's id, as in the names of Coupons.
+type RecipientDigest = [u8; 16];
+
+/// What many records have in common, and how they stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Grants {
+    occurrence: String,
+    window: Window,
+    campaign_uid: Option<String>,
+    /// When the first of them was issued.
+    issued_at: Option<DateTime<Utc>>,
+    tally: Tally,
+}
 
 /// What keeps somebody from getting a Coupon under a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,24 +47,6 @@ pub enum Held {
     /// One of this key, since the occurrence goes on as an earlier one, but of a window that has nothing to do
     /// with the one that is open: they get one under its own key.
     KeyOnly,
-}
-
-impl Holders<'_> {
-    /// What somebody has of an occurrence.
-    #[must_use]
-    pub fn held(&self, recipient: &str, occurrence: &Occurrence) -> Option<Held> {
-        let entries = self.0.get(recipient)?;
-        if entries.iter().any(|e| occurrence.counts_by_time(&e.occurrence, &e.window)) {
-            return Some(Held::Counts);
-        }
-        entries.iter().any(|e| e.occurrence == occurrence.key).then_some(Held::KeyOnly)
-    }
-
-    /// True if somebody has a Coupon of an occurrence.
-    #[must_use]
-    pub fn has_one(&self, recipient: &str, occurrence: &Occurrence) -> bool {
-        self.held(recipient, occurrence).is_some()
-    }
 }
 
 /// How the Coupons of an occurrence stand.
@@ -90,16 +60,48 @@ pub struct Tally {
 }
 
 impl Ledger {
-    #[must_use]
-    pub fn new(entries: Vec<Entry>) -> Self {
-        Self { entries, chunks: BTreeMap::new() }
+    /// Adds the records of a Coupon that was issued; nothing of one that a person wrote.
+    pub fn add(&mut self, coupon: &Coupon) {
+        let Some(occurrence) = &coupon.spec.occurrence else { return };
+        if let Some(number) = coupon.spec.chunk {
+            self.chunks.entry(occurrence.clone()).or_default().insert(number);
+        }
+        let standing = coupon.status.as_ref().map(|status| Standing::of(&coupon.spec, status));
+        let place = self.place(&coupon.spec, occurrence);
+        for (row, recipient) in Records::of(&coupon.spec).recipients() {
+            let state = standing.as_ref().map(|standing| standing.row(row)).unwrap_or_default();
+            self.note(place, &recipient, state);
+        }
     }
 
-    /// Adds the records of a Coupon that was issued.
-    pub fn add(&mut self, coupon: &Coupon) {
-        self.entries.extend(Entry::of(coupon));
-        if let Some((key, number)) = coupon.spec.occurrence.as_ref().zip(coupon.spec.chunk) {
-            self.chunks.entry(key.clone()).or_default().insert(number);
+    /// Where the records of a Coupon belong.
+    fn place(&mut self, spec: &CouponSpec, occurrence: &str) -> u32 {
+        let window = spec.window.unwrap_or_default();
+        let same = |g: &Grants| g.occurrence == occurrence && g.window == window && g.campaign_uid == spec.campaign_uid;
+        let found = self.grants.iter().position(same).unwrap_or(self.grants.len());
+        match self.grants.get_mut(found) {
+            Some(grants) => {
+                let first = grants.issued_at.into_iter().chain(spec.issued_at).min();
+                grants.issued_at = first;
+            }
+            None => self.grants.push(Grants {
+                occurrence: occurrence.to_owned(),
+                window,
+                campaign_uid: spec.campaign_uid.clone(),
+                issued_at: spec.issued_at,
+                tally: Tally::default(),
+            }),
+        }
+        u32::try_from(found).unwrap_or(u32::MAX)
+    }
+
+    fn note(&mut self, place: u32, recipient: &str, state: CouponState) {
+        let digest = digest(recipient);
+        if *self.holders.entry(digest).or_insert(place) != place {
+            self.further.entry(digest).or_default().insert(place);
+        }
+        if let Some(grants) = usize::try_from(place).ok().and_then(|place| self.grants.get_mut(place)) {
+            grants.tally.count(state);
         }
     }
 
@@ -122,17 +124,27 @@ impl Ledger {
         if self.chunks.contains_key(key) {
             return Some(Shape::Batch);
         }
-        self.entries.iter().any(|entry| entry.occurrence == key).then_some(Shape::Single)
+        self.grants.iter().any(|grants| grants.occurrence == key).then_some(Shape::Single)
     }
 
-    /// The Coupons by recipient.
+    /// What somebody has of an occurrence.
     #[must_use]
-    pub fn holders(&self) -> Holders<'_> {
-        let mut holders: HashMap<&str, Vec<&Entry>> = HashMap::new();
-        for entry in &self.entries {
-            holders.entry(&entry.recipient).or_default().push(entry);
-        }
-        Holders(holders)
+    pub fn held(&self, recipient: &str, occurrence: &Occurrence) -> Option<Held> {
+        let digest = digest(recipient.trim());
+        let first = self.holders.get(&digest)?;
+        let places = self.further.get(&digest).into_iter().flatten().chain([first]);
+        let grants = places.filter_map(|place| self.grants.get(usize::try_from(*place).ok()?));
+        let held = |grants: &Grants| {
+            let counts = occurrence.counts_by_time(&grants.occurrence, &grants.window).then_some(Held::Counts);
+            counts.or_else(|| (grants.occurrence == occurrence.key).then_some(Held::KeyOnly))
+        };
+        grants.filter_map(held).max_by_key(|held| *held == Held::Counts)
+    }
+
+    /// True if somebody has a Coupon of an occurrence.
+    #[must_use]
+    pub fn has_one(&self, recipient: &str, occurrence: &Occurrence) -> bool {
+        self.held(recipient, occurrence).is_some()
     }
 
     /// The key and window of the earliest Coupon whose window overlaps an occurrence that is open for
@@ -140,12 +152,12 @@ impl Ledger {
     /// anniversary, whose key others have in other windows.
     #[must_use]
     pub fn earliest_overlapping(&self, occurrence: &Occurrence) -> Option<(&str, Window)> {
-        self.entries
+        self.grants
             .iter()
-            .filter(|e| e.window.overlaps(&occurrence.window))
-            .filter(|e| !is_year(&e.occurrence) || e.occurrence == occurrence.key)
-            .min_by_key(|e| (e.window.start_time, e.issued_at))
-            .map(|e| (e.occurrence.as_str(), e.window))
+            .filter(|g| g.window.overlaps(&occurrence.window))
+            .filter(|g| !is_year(&g.occurrence) || g.occurrence == occurrence.key)
+            .min_by_key(|g| (g.window.start_time, g.issued_at))
+            .map(|g| (g.occurrence.as_str(), g.window))
     }
 
     /// How the Coupons of a key stand. Those with another uid than the Campaign's were issued by an
@@ -153,25 +165,40 @@ impl Ledger {
     #[must_use]
     pub fn tally(&self, key: &str, campaign_uid: &str) -> Tally {
         let mut tally = Tally::default();
-        for entry in self.entries.iter().filter(|e| e.occurrence == key) {
-            tally.count(entry, campaign_uid);
+        for grants in self.grants.iter().filter(|g| g.occurrence == key) {
+            tally.add(&grants.tally);
+            if grants.campaign_uid.as_deref().is_some_and(|uid| uid != campaign_uid) {
+                tally.by_earlier_campaign = tally.by_earlier_campaign.saturating_add(grants.tally.issued);
+            }
         }
         tally
     }
 }
 
+fn digest(recipient: &str) -> RecipientDigest {
+    let mut digest = RecipientDigest::default();
+    digest.iter_mut().zip(Sha256::digest(recipient)).for_each(|(to, from)| *to = from);
+    digest
+}
+
 impl Tally {
-    fn count(&mut self, entry: &Entry, campaign_uid: &str) {
-        let earlier = entry.campaign_uid.as_deref().is_some_and(|uid| uid != campaign_uid);
+    fn count(&mut self, state: CouponState) {
         self.issued = self.issued.saturating_add(1);
-        self.by_earlier_campaign = self.by_earlier_campaign.saturating_add(i64::from(earlier));
-        let place = match entry.state {
+        let place = match state {
             CouponState::Delivered => &mut self.delivered,
             CouponState::Failed | CouponState::PartiallyFailed | CouponState::Expired => &mut self.failed,
             CouponState::Held => &mut self.unknown,
             CouponState::Pending | CouponState::Sending => return,
         };
         *place = place.saturating_add(1);
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.issued = self.issued.saturating_add(other.issued);
+        self.delivered = self.delivered.saturating_add(other.delivered);
+        self.failed = self.failed.saturating_add(other.failed);
+        self.unknown = self.unknown.saturating_add(other.unknown);
+        self.by_earlier_campaign = self.by_earlier_campaign.saturating_add(other.by_earlier_campaign);
     }
 
     /// True if each Coupon has come to its end.
@@ -191,28 +218,38 @@ pub fn missing(remembered: &OccurrenceStatus, tally: Tally, missing_chunks: i64)
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn window(start: i64, end: i64) -> Window {
         Window { start_time: DateTime::from_timestamp(start, 0), end_time: DateTime::from_timestamp(end, 0) }
     }
 
-    fn entry(recipient: &str, key: &str, window: Window, state: CouponState) -> Entry {
-        Entry {
-            recipient: recipient.into(),
-            occurrence: key.into(),
-            window,
-            issued_at: window.start_time,
-            campaign_uid: Some("uid".into()),
-            state,
-        }
+    /// A Coupon of these recipients, of whom each was accepted, or else all failed in this way.
+    fn coupon(recipients: &[&str], key: &str, window: Window, state: &str) -> Coupon {
+        let rows: Vec<String> = recipients.iter().map(|recipient| format!("{recipient},X")).collect();
+        let spec = json!({ "campaign": "c", "rule": "r", "occurrence": key, "window": window, "campaignUid": "uid",
+            "issuedAt": window.start_time, "columns": ["recipient", "code"], "rows": rows,
+            "deliveries": [{ "name": "tell", "webhookRef": { "name": "w" } }] });
+        let mut coupon = Coupon::new("x", serde_json::from_value(spec).unwrap());
+        let all = format!("1-{}", recipients.len());
+        coupon.status = serde_json::from_value(json!({ "deliveries": [{ "name": "tell", state: all }] })).ok();
+        assert!(coupon.status.is_some());
+        coupon
+    }
+
+    fn of(coupons: &[Coupon]) -> Ledger {
+        let mut ledger = Ledger::default();
+        coupons.iter().for_each(|coupon| ledger.add(coupon));
+        ledger
     }
 
     fn ledger() -> Ledger {
-        Ledger::new(vec![
-            entry("b", "later", window(20, 30), CouponState::Held),
-            entry("a", "early", window(10, 20), CouponState::Delivered),
-            entry("c", "early", window(10, 20), CouponState::Expired),
+        of(&[
+            coupon(&["b"], "later", window(20, 30), "held"),
+            coupon(&["a"], "early", window(10, 20), "accepted"),
+            coupon(&["c"], "early", window(10, 20), "expired"),
         ])
     }
 
@@ -223,11 +260,11 @@ mod tests {
     #[test]
     fn i1_whoever_is_in_an_overlapping_window_gets_no_other() {
         let ledger = ledger();
-        let has = |recipient: &str, window: Window| ledger.holders().has_one(recipient, &open("new", window));
+        let has = |recipient: &str, window: Window| ledger.has_one(recipient, &open("new", window));
         assert!(["a", "b", "c"].iter().all(|r| has(r, window(15, 25))));
         assert!(has("b", window(20, 25)) && !has("a", window(20, 25)), "a window ends before its end");
         assert!(!has("b", window(30, 40)) && has("b", Window::default()), "without bounds it overlaps all");
-        assert!(ledger.holders().has_one("a", &open("early", window(30, 40))), "the same key");
+        assert!(ledger.has_one("a", &open("early", window(30, 40))), "the same key");
         assert!(!has("nobody", Window::default()));
     }
 
@@ -238,7 +275,7 @@ mod tests {
         assert_eq!(key(window(0, 100)), Some("early"));
         assert_eq!(key(window(25, 100)), Some("later"));
         assert_eq!(key(window(30, 100)), None);
-        let birthdays = Ledger::new(vec![entry("a", "2026", window(10, 20), CouponState::Delivered)]);
+        let birthdays = of(&[coupon(&["a"], "2026", window(10, 20), "accepted")]);
         assert_eq!(birthdays.earliest_overlapping(&open("20260615", window(10, 20))), None);
         assert!(birthdays.earliest_overlapping(&open("2026", window(10, 20))).is_some());
     }
@@ -249,6 +286,64 @@ mod tests {
         let earlier = ledger().tally("early", "another");
         assert_eq!(earlier.by_earlier_campaign, 2);
         assert!(ledger().tally("later", "uid").is_settled());
+        let mut waiting = coupon(&["d", "e"], "early", window(10, 20), "accepted");
+        waiting.status = None;
+        let mut ledger = ledger();
+        ledger.add(&waiting);
+        assert_eq!(ledger.tally("early", "uid"), Tally { issued: 4, delivered: 1, failed: 1, ..Tally::default() });
+        assert!(!ledger.tally("early", "uid").is_settled());
+        assert_eq!(ledger.tally("later", "uid"), Tally { issued: 1, unknown: 1, ..Tally::default() });
+    }
+
+    #[test]
+    fn i1_somebody_in_several_coupons_has_what_each_of_them_says() {
+        let ledger = of(&[
+            coupon(&["a", "b"], "one", window(10, 20), "accepted"),
+            coupon(&["b", "c"], "two", window(20, 30), "accepted"),
+            coupon(&["b"], "three", window(30, 40), "accepted"),
+        ]);
+        let of = |recipient: &str, window: Window| ledger.held(recipient, &open("two", window));
+        let in_each = [window(10, 20), window(20, 30), window(30, 40)];
+        assert_eq!(in_each.map(|w| of("b", w)), [Some(Held::Counts); 3]);
+        assert_eq!(in_each.map(|w| of("c", w)), [Some(Held::KeyOnly), Some(Held::Counts), Some(Held::KeyOnly)]);
+        assert_eq!(in_each.map(|w| of("a", w)), [Some(Held::Counts), None, None]);
+        assert_eq!(of(" c ", window(20, 30)), Some(Held::Counts), "ids are trimmed");
+    }
+
+    #[test]
+    fn the_first_issued_of_several_with_the_same_window_says_when_it_began() {
+        let mut later = coupon(&["a"], "late", window(10, 20), "accepted");
+        later.spec.issued_at = DateTime::from_timestamp(15, 0);
+        let mut first = coupon(&["b"], "late", window(10, 20), "accepted");
+        first.spec.issued_at = DateTime::from_timestamp(11, 0);
+        let mut between = coupon(&["c"], "between", window(10, 20), "accepted");
+        between.spec.issued_at = DateTime::from_timestamp(13, 0);
+        let key = |coupons: &[Coupon]| {
+            of(coupons).earliest_overlapping(&open("new", window(10, 20))).map(|(key, _)| key.to_owned())
+        };
+        assert_eq!(key(&[later.clone(), between.clone()]).as_deref(), Some("between"));
+        assert_eq!(key(&[later, between, first]).as_deref(), Some("late"));
+    }
+
+    #[test]
+    fn chunks_are_numbered_on_and_gaps_are_counted() {
+        let numbered = |number: i32| {
+            let mut coupon = coupon(&["a"], "k", window(10, 20), "accepted");
+            coupon.spec.chunk = Some(number);
+            coupon
+        };
+        let ledger = of(&[numbered(1), numbered(4)]);
+        assert_eq!((ledger.next_chunk("k"), ledger.missing_chunks("k"), ledger.shape("k")), (5, 2, Some(Shape::Batch)));
+        assert_eq!((ledger.next_chunk("new"), ledger.missing_chunks("new"), ledger.shape("new")), (1, 0, None));
+        assert_eq!(super::tests::ledger().shape("early"), Some(Shape::Single));
+    }
+
+    #[test]
+    fn what_a_person_wrote_counts_in_no_ledger() {
+        let mut by_hand = coupon(&["a"], "k", window(10, 20), "accepted");
+        by_hand.spec.occurrence = None;
+        by_hand.spec.chunk = Some(1);
+        assert_eq!(of(&[by_hand]), Ledger::default());
     }
 
     #[test]

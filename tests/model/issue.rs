@@ -92,9 +92,8 @@ impl Protocol {
         for (number, recipients) in state.store.values() {
             ledger.add(&Coupon::new("x", chunk(*number, recipients)));
         }
-        let holders = ledger.holders();
         let audience = (1..=state.audience).map(|i| format!("r{i}"));
-        let wanted = audience.filter(|recipient| !holders.has_one(recipient, &occurrence())).collect();
+        let wanted = audience.filter(|recipient| !ledger.has_one(recipient, &occurrence())).collect();
         Pass { wanted, number: ledger.next_chunk("o") }
     }
 

@@ -174,10 +174,9 @@ impl Pass<'_> {
             return Ok(Vec::new());
         }
         let books = self.books(name).await?;
-        let holders = books.ledger.holders();
         let mut missed: Vec<Missed> = Vec::new();
         for (profile, occurrence) in closed {
-            let without = !holders.has_one(profile.integration_id.trim(), &occurrence);
+            let without = !books.ledger.has_one(profile.integration_id.trim(), &occurrence);
             let known = missed.iter().any(|m| m.key == occurrence.key);
             if without && !known && rule.is_none_or(|rule| self.could_have_had_one(rule, profile, &occurrence)) {
                 missed.push(Missed {

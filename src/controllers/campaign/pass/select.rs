@@ -103,7 +103,7 @@ impl Candidates<'_> {
 impl Pass<'_> {
     /// Who of them is eligible and has no code.
     pub(super) fn eligible<'a>(&self, issue: &Issue, candidates: Candidates<'a>, ledger: &Ledger) -> Eligible<'a> {
-        let (holders, offer) = (ledger.holders(), offer(self.fetched, &issue.rule));
+        let offer = offer(self.fetched, &issue.rule);
         let mut eligible =
             Eligible { wanted: Vec::new(), reasons: candidates.reasons, whole: true, left_behind: false };
         for (profile, occurrence) in candidates.open {
@@ -111,7 +111,7 @@ impl Pass<'_> {
                 eligible.whole = false;
                 break;
             }
-            if let Some(held) = holders.held(profile.integration_id.trim(), &occurrence) {
+            if let Some(held) = ledger.held(&profile.integration_id, &occurrence) {
                 // Of its own key there is one code, whatever window it was given in.
                 eligible.left_behind |= held == Held::KeyOnly && occurrence.key != issue.own_key();
                 continue;

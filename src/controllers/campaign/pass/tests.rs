@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::campaign::{OncePer, Window};
+use crate::api::coupon::Coupon;
 use crate::controllers::campaign::plan::{self, Memory};
 use crate::controllers::campaign::validate::{self, CompiledRule, KnownWebhook};
-use crate::issuing::ledger::{Entry, Held};
+use crate::issuing::ledger::Held;
 use crate::issuing::selection::Offer;
 use crate::schedule::Calendar;
 
@@ -72,6 +73,25 @@ fn variants() -> Vec<Variant> {
     variants
 }
 
+/// A Coupon that was issued.
+#[derive(Clone)]
+struct Entry {
+    recipient: String,
+    occurrence: String,
+    window: Window,
+    issued_at: Option<DateTime<Utc>>,
+}
+
+fn read(entries: &[Entry]) -> Ledger {
+    let mut ledger = Ledger::default();
+    for entry in entries {
+        let spec = json!({ "recipient": entry.recipient, "occurrence": entry.occurrence, "window": entry.window,
+            "issuedAt": entry.issued_at, "campaignUid": "uid", "deliveries": [] });
+        ledger.add(&Coupon::new("x", serde_json::from_value(spec).unwrap()));
+    }
+    ledger
+}
+
 /// A campaign's life.
 struct Life {
     campaign: Value,
@@ -116,12 +136,12 @@ impl Life {
                 now: self.now,
             };
             let candidates = select::candidates(&campaign.spec.audience.profiles, &issue, offer);
-            let ledger = Ledger::new(self.ledger.clone());
+            let ledger = read(&self.ledger);
             let mut occurrence = occurrence(&issue, &ledger, "uid");
             let mut left_behind = false;
             assert_eq!(missing(&occurrence, ledger.tally(&occurrence.key, "uid"), 0), 0, "nothing was deleted");
             for (profile, own) in candidates.under(&occurrence.key).open {
-                let held = ledger.holders().held(&profile.integration_id, &own);
+                let held = ledger.held(&profile.integration_id, &own);
                 left_behind |= held == Some(Held::KeyOnly) && occurrence.key != issue.own_key();
                 if held.is_none() {
                     let taken = self
@@ -134,13 +154,11 @@ impl Life {
                         occurrence: occurrence.key.clone(),
                         window: own.window,
                         issued_at: Some(self.now),
-                        campaign_uid: Some("uid".to_owned()),
-                        state: crate::api::coupon::CouponState::Delivered,
                     });
                 }
             }
             self.ledger.extend(granted.iter().filter(|g| g.occurrence == occurrence.key).cloned());
-            let tally = Ledger::new(self.ledger.clone()).tally(&occurrence.key, "uid");
+            let tally = read(&self.ledger).tally(&occurrence.key, "uid");
             write_tally(&mut occurrence, tally);
             status.occurrences.retain(|o| o.key != occurrence.key);
             status.occurrences.push(occurrence);
