@@ -123,11 +123,13 @@ mod tests {
             }
         }
         assert_eq!(Records::of(&chunk.spec).iter().count(), 3);
+        assert_eq!((&chunk.spec.recipient, &chunk.spec.code), (&None, &None), "what a single record has");
     }
 
     #[test]
     fn chunks_are_full_but_the_last_and_have_one_window() {
         let mut queue = drafts(5);
+        assert!(!queue.is_empty());
         let sizes: Vec<usize> = std::iter::from_fn(|| queue.take(2, 1)).map(|chunk| chunk.spec.rows.len()).collect();
         assert_eq!(sizes, [2, 2, 1]);
         let mut others = drafts(3);
@@ -144,6 +146,14 @@ mod tests {
             assert!(serde_json::to_string(&chunk.spec).unwrap().len() < 1_100_000);
             assert!(chunk.spec.rows.len() > 1, "and is not shorter than it need be");
         }
+        let length = |value: &str| length_in_json(&row(&draft("c1", value)));
+        let half = "x".repeat(MOST_BYTES / 2 - length(""));
+        assert_eq!(length(&half) * 2, MOST_BYTES);
+        let chunks = |values: [&str; 2]| {
+            let mut queue = Queue::new(values.iter().map(|value| draft("c1", value)).collect());
+            std::iter::from_fn(move || queue.take(1000, 1)).count()
+        };
+        assert_eq!((chunks([&half, &half]), chunks([&half, &(half.clone() + "x")])), (1, 2), "to the last byte");
     }
 
     #[test]
