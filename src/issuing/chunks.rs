@@ -45,6 +45,21 @@ impl Queue {
         self.0.retain(|draft| draft.recipient.as_ref().is_none_or(|recipient| !known.contains(recipient.trim())));
     }
 
+    /// Puts drafts at the end.
+    pub fn extend(&mut self, drafts: Vec<CouponSpec>) {
+        self.0.extend(drafts);
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The codes of those who wait.
+    pub fn codes(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|draft| draft.code.as_deref())
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use sha2::{Digest, Sha256};
 
+use super::recipient::{RecipientDigest, digest};
 use crate::api::campaign::{OccurrenceStatus, Shape, Window};
 use crate::api::coupon::{Coupon, CouponSpec, CouponState};
 use crate::delivery::progress::Standing;
@@ -24,9 +24,6 @@ pub struct Ledger {
     /// The numbers of the chunks of each key.
     chunks: BTreeMap<String, BTreeSet<i32>>,
 }
-
-/// The first 128 bits of the SHA-256 of a recipient's id, as in the names of Coupons.
-type RecipientDigest = [u8; 16];
 
 /// What many records have in common, and how they stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +127,7 @@ impl Ledger {
     /// What somebody has of an occurrence.
     #[must_use]
     pub fn held(&self, recipient: &str, occurrence: &Occurrence) -> Option<Held> {
-        let digest = digest(recipient.trim());
+        let digest = digest(recipient);
         let first = self.holders.get(&digest)?;
         let places = self.further.get(&digest).into_iter().flatten().chain([first]);
         let grants = places.filter_map(|place| self.grants.get(usize::try_from(*place).ok()?));
@@ -173,12 +170,6 @@ impl Ledger {
         }
         tally
     }
-}
-
-fn digest(recipient: &str) -> RecipientDigest {
-    let mut digest = RecipientDigest::default();
-    digest.iter_mut().zip(Sha256::digest(recipient)).for_each(|(to, from)| *to = from);
-    digest
 }
 
 impl Tally {

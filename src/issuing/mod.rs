@@ -6,4 +6,5 @@ pub mod codes;
 pub mod draft;
 pub mod ledger;
 pub mod names;
+pub mod recipient;
 pub mod selection;

@@ -65,19 +65,23 @@ impl Pass<'_> {
     }
 
     /// Writes Coupons of many records, one after the other: each chunk only after those before it are there
-    /// and were read, so that nobody is in two.
+    /// and were read, so that nobody is in two. What does not fill a chunk waits, unless these are the last.
     pub(super) async fn create_chunks(
         &self,
-        drafts: Vec<CouponSpec>,
+        queue: &mut Queue,
         occurrence: &OccurrenceStatus,
         ledger: &Ledger,
+        last: bool,
     ) -> Created {
         let size = occurrence.batch_size.and_then(|size| usize::try_from(size).ok()).unwrap_or(1);
         let mut number = ledger.next_chunk(&occurrence.key);
-        let (mut queue, mut created) = (Queue::new(drafts), Created::default());
-        while self.goes_on()
-            && let Some(chunk) = queue.take(size, number)
-        {
+        let mut created = Created { whole: true, ..Created::default() };
+        while queue.len() >= size || (last && !queue.is_empty()) {
+            if !self.goes_on() {
+                created.whole = false;
+                break;
+            }
+            let Some(chunk) = queue.take(size, number) else { break };
             match self.create(chunk.spec.clone()).await {
                 Ok(Written::New(coupon)) => created.coupons.push(coupon),
                 Ok(Written::There(coupon)) => {
@@ -86,12 +90,11 @@ impl Pass<'_> {
                 }
                 Err(error) => {
                     created.failed = Some(error);
-                    return created;
+                    break;
                 }
             }
             number = number.saturating_add(1);
         }
-        created.whole = queue.is_empty();
         created
     }
 

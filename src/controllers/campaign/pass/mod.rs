@@ -3,6 +3,7 @@
 
 mod books;
 mod create;
+mod round;
 mod select;
 
 use std::sync::Arc;
@@ -11,9 +12,8 @@ use chrono::{DateTime, Utc};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
-use self::books::Books;
-use self::create::{CreateError, Created};
-use self::select::Candidates;
+use self::round::Round;
+use self::select::Seen;
 use super::fetch::Fetched;
 use super::missed::{Missed, anniversaries_closed};
 use super::plan::{Granting, Issue, PassOutcome};
@@ -26,6 +26,9 @@ use crate::issuing::draft::{self, Circumstances};
 use crate::issuing::ledger::{Ledger, Tally, missing};
 use crate::rules::budget::Allowance;
 use crate::rules::occurrence::{Occurrence, Timing, year_key};
+
+/// So many of an audience are looked at before their Coupons are written.
+const BATCH: usize = 1000;
 
 /// What a pass needs to know.
 pub struct Pass<'a> {
@@ -49,9 +52,7 @@ impl Pass<'_> {
             // Earlier rules took their time, and the window closed meanwhile.
             return Ok(Done { again: true, ..Done::default() });
         }
-        let profiles = &self.fetched.campaign.spec.audience.profiles;
-        let candidates = select::candidates(profiles, issue, select::offer(self.fetched, &issue.rule));
-        if candidates.is_empty() && issue.opened.is_none() && matches!(issue.granting, Granting::Anniversary(_)) {
+        if issue.opened.is_none() && !self.is_for_somebody(issue) {
             return Ok(Done::default());
         }
         let mut books = self.books(&issue.rule.name).await?;
@@ -67,7 +68,15 @@ impl Pass<'_> {
             return Ok(coupons_missing(&occurrence, tally, missing));
         }
         let occurrence = OccurrenceStatus { accepted_missing: missing, ..occurrence };
-        self.issue(issue, candidates.under(&occurrence.key), occurrence, books).await
+        self.issue(Round::new(issue, occurrence, books)).await
+    }
+
+    /// False if it is nobody's anniversary: no occurrence is opened for nobody.
+    fn is_for_somebody(&self, issue: &Issue) -> bool {
+        let offer = select::offer(self.fetched, &issue.rule);
+        let profiles = &self.fetched.campaign.spec.audience.profiles;
+        let open = || select::candidates(profiles, &mut Seen::default(), issue, offer).open;
+        matches!(issue.granting, Granting::Everybody(_)) || !open().is_empty()
     }
 
     /// Writes the occurrence into the Campaign's status by compare-and-swap, unless it is there. The
@@ -97,52 +106,20 @@ impl Pass<'_> {
         self.fetched.campaign.metadata.uid.as_deref().unwrap_or_default()
     }
 
-    async fn issue(
-        &self,
-        issue: &Issue,
-        candidates: Candidates<'_>,
-        mut occurrence: OccurrenceStatus,
-        mut books: Books,
-    ) -> Result<Done, Error> {
-        occurrence.matched = count(candidates.len());
-        let mut done = Done::default();
-        // Evaluating conditions takes the thread for as long as they are allowed to.
-        let eligible = tokio::task::block_in_place(|| self.eligible(issue, candidates, &books.ledger));
-        let whole = eligible.whole;
-        done.left_behind = eligible.left_behind;
-        match self.drafts(issue, &occurrence, eligible, &mut books.allowance).await? {
-            Err(error) => {
-                done.outcome.stopped = Some((reason::KEYSPACE_TOO_SMALL, format!("rule {}: {error}", issue.rule.name)));
-            }
-            Ok(drafts) => {
-                occurrence.ineligible = drafts.reasons.into_counts();
-                done.outcome.exhausted = drafts.spent.map(|spent| said(&spent));
-                let before = books.ledger.tally(&occurrence.key, self.campaign_uid()).issued;
-                let created = match occurrence.shape {
-                    Shape::Single => self.create_singles(drafts.specs).await,
-                    Shape::Batch => self.create_chunks(drafts.specs, &occurrence, &books.ledger).await,
-                };
-                let Created { coupons, failed, whole: all_there } = created;
-                for coupon in &coupons {
-                    books.ledger.add(coupon);
-                }
-                let after = books.ledger.tally(&occurrence.key, self.campaign_uid()).issued;
-                let issued = usize::try_from(after.saturating_sub(before)).unwrap_or_default();
-                log_pass(self.fetched, &occurrence, issued);
-                match failed {
-                    Some(CreateError::Api(error)) => return Err(error),
-                    Some(CreateError::NameConflict(message)) => {
-                        done.outcome.stopped = Some((reason::NAME_CONFLICT, message));
-                    }
-                    None => done.again = !all_there || !whole,
-                }
+    async fn issue(&self, mut round: Round<'_>) -> Result<Done, Error> {
+        for batch in self.fetched.campaign.spec.audience.profiles.chunks(BATCH) {
+            round.take(self, batch).await?;
+            if !round.goes_on() {
+                break;
             }
         }
-        occurrence.audience_seen = !done.again && done.outcome.stopped.is_none();
-        occurrence.missed &= !occurrence.audience_seen;
-        let tally = books.ledger.tally(&occurrence.key, self.campaign_uid());
-        write_tally(&mut occurrence, tally);
-        done.occurrence = Some(occurrence);
+        if round.goes_on() {
+            round.finish(self).await?;
+        }
+        log_pass(self.fetched, &round.occurrence, round.issued);
+        let mut done = Done { outcome: round.outcome.clone(), left_behind: round.left_behind, ..Done::default() };
+        done.again = !round.whole;
+        done.occurrence = Some(round.into_status(self.campaign_uid(), true));
         Ok(done)
     }
 
@@ -294,7 +271,6 @@ fn log_pass(fetched: &Fetched, occurrence: &OccurrenceStatus, issued: usize) {
             rule = occurrence.rule,
             occurrence = occurrence.key,
             issued,
-            matched = occurrence.matched,
             "coupons issued"
         );
     }

@@ -135,7 +135,7 @@ impl Life {
                 campaign_attributes: &BTreeMap::new(),
                 now: self.now,
             };
-            let candidates = select::candidates(&campaign.spec.audience.profiles, &issue, offer);
+            let candidates = select::candidates(&campaign.spec.audience.profiles, &mut Seen::default(), &issue, offer);
             let ledger = read(&self.ledger);
             let mut occurrence = occurrence(&issue, &ledger, "uid");
             let mut left_behind = false;
