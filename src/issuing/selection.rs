@@ -89,7 +89,54 @@ impl Reasons {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn profile(attributes: &Value) -> Profile {
+        serde_json::from_value(json!({ "integrationId": "c", "attributes": attributes })).unwrap()
+    }
+
+    fn timing(schedule: &Value) -> Timing {
+        let rule = json!({ "name": "r", "schedules": [schedule], "effects": [] });
+        let spec = json!({ "audience": { "profiles": [] }, "rules": [rule] });
+        let spec: crate::api::campaign::CampaignSpec = serde_json::from_value(spec).unwrap();
+        Timing::of(&spec, &spec.rules[0]).unwrap()
+    }
+
+    #[test]
+    fn an_offer_is_for_whom_the_condition_holds_while_the_budget_lasts() {
+        let (timing, none_at_all) = (timing(&json!({ "onDates": ["2023-01-01"] })), BTreeMap::new());
+        let gold = Eligibility::compile("profile.attributes.tier == 'gold'").unwrap();
+        let now = "2023-01-01T12:00:00Z".parse().unwrap();
+        let offer =
+            |eligibility| Offer { timing: &timing, eligibility, campaign: "c", campaign_attributes: &none_at_all, now };
+        let none = Allowance::default();
+        let [is_gold, is_silver] = ["gold", "silver"].map(|tier| profile(&json!({ "tier": tier })));
+        assert_eq!(offer(Some(&gold)).check(&is_gold, &none), Ok(()));
+        assert!(matches!(offer(Some(&gold)).check(&is_silver, &none), Err(Refusal::NotEligible(_))));
+        assert_eq!(offer(None).check(&is_silver, &none), Ok(()));
+        let budget = serde_json::from_value(json!({ "period": "Campaign", "maxCoupons": 1 })).unwrap();
+        let mut allowance = Allowance::at(&[budget], timing.zone(), now);
+        assert_eq!(offer(None).check(&is_gold, &allowance), Ok(()));
+        allowance.take();
+        assert!(matches!(offer(None).check(&is_gold, &allowance), Err(Refusal::Budget(_))));
+    }
+
+    #[test]
+    fn an_anniversary_is_offered_on_its_day() {
+        let timing = timing(&json!({ "anniversaryOf": { "attribute": "birthday" } }));
+        let none_at_all = BTreeMap::new();
+        let at = |now: &str| {
+            let now = now.parse().unwrap();
+            let offer =
+                Offer { timing: &timing, eligibility: None, campaign: "c", campaign_attributes: &none_at_all, now };
+            let found = |birthday: &str| offer.anniversary(&profile(&json!({ "birthday": birthday })), 2023, false);
+            (found("1990-01-01").map(|o| o.map(|o| o.key)), found("never").is_err())
+        };
+        assert_eq!(at("2023-01-01T12:00:00Z"), (Ok(Some("2023".into())), true));
+        assert_eq!(at("2023-01-02T12:00:00Z"), (Ok(None), true));
+    }
 
     #[test]
     fn reasons_are_bounded() {

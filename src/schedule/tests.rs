@@ -320,3 +320,13 @@ fn an_anniversary_combines_with_other_fields() {
         .collect();
     assert_eq!(shown, ["14T20/15T00", "20T20/20T22", "20T23/21T00"]);
 }
+
+#[test]
+fn a_rule_that_is_always_open_never_opens_and_has_no_boundary() {
+    let always = calendar("Etc/UTC", &json!([]));
+    assert_eq!(always.next_boundary(utc("2026-01-01T00:00:00Z")), None);
+    // Before the first year that schedules know.
+    let openings = ["1960-01-01T00:00:00Z", "2026-01-01T00:00:00Z"].map(|now| always.next_opening(utc(now)));
+    assert_eq!(openings, [None, None]);
+    assert_eq!(always.open_at(utc("2026-01-01T00:00:00Z")), Some(Window::default()));
+}

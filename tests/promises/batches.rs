@@ -123,9 +123,12 @@ async fn i4_one_bad_record_fails_itself_only() {
     assert_eq!(sent[0], ["customer-1", "customer-2", "customer-3", "customer-5", "customer-6"]);
     assert_eq!(sent[1], ["customer-2"], "a resend carries only what is unresolved");
     assert_stored_as_issued(&world, &[coupon]);
-    let counted =
-        world.until::<Campaign>("new-year", "counted", |c| c.status.as_ref().unwrap().occurrences[0].failed == 2).await;
-    assert_eq!(counted.status.unwrap().occurrences[0].delivered, 4);
+    // Between the two requests status may say less.
+    let counted = |c: &Campaign| {
+        let occurrence = &c.status.as_ref().unwrap().occurrences[0];
+        (occurrence.failed, occurrence.delivered) == (2, 4)
+    };
+    world.until::<Campaign>("new-year", "counted", counted).await;
 }
 
 #[tokio::test]

@@ -230,8 +230,29 @@ fn an_occurrence_that_an_edit_cut_off_unseen_is_missed() {
     let mut changes = checked(&[first_of_january(false)]);
     changes["/metadata/generation"] = 2.into();
     changes["/spec/rules/0/schedules"] = json!([{ "onDates": ["2023-06-01"] }]);
-    let plan = planned(&changes, &memory(None, false), "2023-01-05T00:00:00Z");
-    assert_eq!(plan.missed.iter().map(|m| m.key.as_str()).collect::<Vec<_>>(), ["20230101"]);
+    let missed = |changes: &Value| {
+        let plan = planned(changes, &memory(None, false), "2023-01-05T00:00:00Z");
+        plan.missed.into_iter().map(|m| m.key).collect::<Vec<_>>()
+    };
+    assert_eq!(missed(&changes), ["20230101"]);
+    let second = occurrence("other", "2023-01-01T00:00:00Z", "2023-01-03T00:00:00Z", 1, 1);
+    changes["/status"]["occurrences"] = json!([first_of_january(false), second]);
+    assert_eq!(missed(&changes), ["20230101", "other"]);
+    let year = occurrence("2023", "2023-01-01T00:00:00Z", "2023-01-03T00:00:00Z", 1, 1);
+    let mut counted = first_of_january(false);
+    counted["missed"] = true.into();
+    let seen = first_of_january(true);
+    let open = occurrence("open", "2023-01-01T00:00:00Z", "2023-01-09T00:00:00Z", 1, 1);
+    let earlier = occurrence("earlier", "2022-01-01T00:00:00Z", "2022-01-02T00:00:00Z", 1, 1);
+    for known in [year, counted, seen, open, earlier] {
+        changes["/status"]["occurrences"] = json!([known]);
+        assert!(missed(&changes).is_empty(), "{known}");
+    }
+    // What the schedule still has, and what status remembers of it, is one window.
+    let mut kept = checked(&[first_of_january(false)]);
+    kept["/metadata/generation"] = 2.into();
+    kept["/status"]["nextWindowTime"] = "2023-01-01T00:00:00Z".into();
+    assert_eq!(missed(&kept), ["20230101"]);
 }
 
 #[test]
