@@ -123,3 +123,95 @@ pub fn message(missed: &[Missed]) -> String {
         crate::api::REOPEN_ANNOTATION
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::campaign::{CampaignSpec, Window};
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    fn window(start: &str, end: &str) -> Window {
+        Window { start_time: Some(at(start)), end_time: Some(at(end)) }
+    }
+
+    fn missed(rule: &str, key: &str, partly: bool) -> Missed {
+        let window = window("2023-01-01T00:00:00Z", "2023-01-02T00:00:00Z");
+        Missed { rule: rule.into(), key: key.into(), window, partly }
+    }
+
+    fn campaign(generation: i64, checked: &str, end: &str) -> (Campaign, CampaignStatus) {
+        let window = json!({ "startTime": "2022-01-01T00:00:00Z", "endTime": end });
+        let status = json!({ "observedGeneration": 1, "windowsCheckedUntil": checked,
+            "occurrences": [{ "rule": "r", "key": "k", "window": window }] });
+        let object = json!({ "apiVersion": "coupon-operator.dev/v1alpha1", "kind": "Campaign",
+            "metadata": { "name": "c", "generation": generation },
+            "spec": { "audience": { "profiles": [] }, "rules": [] }, "status": status });
+        let campaign: Campaign = serde_json::from_value(object).unwrap();
+        let status = campaign.status.clone().unwrap();
+        (campaign, status)
+    }
+
+    #[test]
+    fn what_status_has_spoken_of_is_not_owed_again() {
+        let now = at("2023-01-05T00:00:00Z");
+        let (_, closed_then) = campaign(2, "2023-01-01T00:00:00Z", "2023-01-01T00:00:00Z");
+        assert_eq!(interrupted(&closed_then, now).count(), 0);
+        let (_, closed_since) = campaign(2, "2023-01-01T00:00:00Z", "2023-01-01T00:00:01Z");
+        assert_eq!(interrupted(&closed_since, now).count(), 1);
+        let (same, status) = campaign(1, "2023-01-05T00:00:00Z", "2023-01-01T00:00:00Z");
+        assert_eq!(owed_from(&same, &status, now), None, "up to this instant nothing is owed");
+        assert_eq!(owed_from(&same, &status, at("2023-01-05T00:00:01Z")), Some(now));
+    }
+
+    #[test]
+    fn the_anniversaries_that_closed_are_those_of_their_dates_each_person_once() {
+        let spec: CampaignSpec = serde_json::from_value(json!({ "audience": { "profiles": [
+            { "integrationId": "ada", "attributes": { "birthday": "1990-01-01" } },
+            { "integrationId": " ada ", "attributes": { "birthday": "1990-01-02" } },
+            { "integrationId": "grace", "attributes": { "birthday": "1990-01-03" } },
+            { "integrationId": "nobody" } ] },
+            "rules": [{ "name": "r", "schedules": [{ "anniversaryOf": { "attribute": "birthday" } }], "effects": [] }] }))
+        .unwrap();
+        let timing = Timing::of(&spec, &spec.rules[0]).unwrap();
+        let closed = |from: &str, now: &str| {
+            let closed = anniversaries_closed(&timing, &spec.audience.profiles, at(from), at(now));
+            closed.map(|(profile, occurrence)| (profile.integration_id.clone(), occurrence.key)).collect::<Vec<_>>()
+        };
+        let year = |who: &str| (who.to_owned(), "2023".to_owned());
+        assert_eq!(closed("2023-01-01T12:00:00Z", "2023-01-05T00:00:00Z"), [year("ada"), year("grace")]);
+        // A day's window ends at the next midnight: what closed at `from` was spoken of, what closes now was not.
+        assert_eq!(closed("2023-01-02T00:00:00Z", "2023-01-04T00:00:00Z"), [year("grace")]);
+        assert_eq!(closed("2023-01-02T00:00:00Z", "2023-01-03T23:59:59Z"), []);
+    }
+
+    #[test]
+    fn what_was_missed_is_noted_with_its_rule_and_key() {
+        let known = |rule: &str, key: &str| OccurrenceStatus {
+            rule: rule.into(),
+            key: key.into(),
+            ..OccurrenceStatus::default()
+        };
+        let mut occurrences = vec![known("r", "other"), known("other", "k"), known("r", "k")];
+        note(&mut occurrences, &[missed("r", "k", true), missed("r", "new", false)]);
+        let noted: Vec<(&str, &str, bool)> =
+            occurrences.iter().map(|o| (o.rule.as_str(), o.key.as_str(), o.missed)).collect();
+        assert_eq!(noted, [("r", "other", false), ("other", "k", false), ("r", "k", true), ("r", "new", true)]);
+        assert_eq!(occurrences[3].window, missed("r", "new", false).window);
+        assert_eq!(occurrences[3].grants_until, Some(at("2023-01-02T00:00:00Z")));
+    }
+
+    #[test]
+    fn the_event_names_ten_of_them_and_counts_the_rest() {
+        let said = message(&[missed("r", "a", true), missed("r", "b", false)]);
+        let named = ": r/a (closed 2023-01-02T00:00:00+00:00, partly), r/b (closed 2023-01-02T00:00:00+00:00). They";
+        assert!(said.contains(named), "{said}");
+        let many: Vec<Missed> = (0..13).map(|i| missed("r", &format!("k{i}"), false)).collect();
+        let said = message(&many);
+        assert!(said.contains("r/k9 (") && !said.contains("r/k10 (") && said.contains(" and 3 more. They"), "{said}");
+    }
+}

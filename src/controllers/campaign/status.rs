@@ -212,9 +212,15 @@ fn kept(mut occurrences: Vec<OccurrenceStatus>, now: DateTime<Utc>) -> Vec<Occur
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
 
+    use super::super::missed::Missed;
+    use super::super::plan::Memory;
     use super::*;
+    use crate::api::campaign::Window;
 
     fn occurrence(key: &str, end: &str, issued: i64, delivered: i64) -> Value {
         json!({ "rule": "r", "key": key, "window": { "startTime": "2022-01-01T00:00:00Z", "endTime": end }, "grantsUntil": end, "issued": issued, "delivered": delivered })
@@ -239,6 +245,151 @@ mod tests {
         assert_eq!(left.len(), 12);
         assert!(keys(&left).contains(&"a-open") && keys(&left).contains(&"a-unsettled"));
         assert!(keys(&left).contains(&"k29") && !keys(&left).contains(&"k19"));
+    }
+
+    fn fetched(spec: Value, status: Value) -> Fetched {
+        let object = json!({ "apiVersion": "coupon-operator.dev/v1alpha1", "kind": "Campaign",
+            "metadata": { "name": "c", "generation": 3 }, "spec": spec, "status": status });
+        let campaign: Campaign = serde_json::from_value(object).unwrap();
+        let memory = Memory {
+            since_pass: None,
+            able: 0,
+            coupons_changed: false,
+            boundary: None,
+            audience_poll: std::time::Duration::from_secs(300),
+            outcome: PassOutcome::default(),
+        };
+        Fetched {
+            campaign,
+            namespace: "ns".into(),
+            name: "c".into(),
+            compiled: Arc::default(),
+            webhooks: BTreeMap::new(),
+            memory,
+            now: "2023-01-05T00:00:00.7Z".parse().unwrap(),
+        }
+    }
+
+    fn spec() -> Value {
+        json!({ "audience": { "profiles": [{ "integrationId": "a" }] }, "rules": [] })
+    }
+
+    fn applied(list: &[Value]) -> Applied {
+        Applied { occurrences: occurrences(list), ..Applied::default() }
+    }
+
+    fn open() -> Plan {
+        Plan { window_open: true, next_window: "2023-03-01T00:00:00Z".parse().ok(), ..Plan::default() }
+    }
+
+    /// The reason of Ready, whether it holds, its message, and whether Settled and Delivered hold.
+    fn said(validated: &Validated, plan: &Plan, applied: &Applied, spec: Value) -> (String, bool, String, [bool; 2]) {
+        let status = status(&fetched(spec, Value::Null), validated, plan, applied);
+        let ready = status.conditions.iter().find(|c| c.type_ == conditions::READY).unwrap();
+        let facts =
+            [conditions::SETTLED, conditions::DELIVERED].map(|type_| conditions::holds(&status.conditions, type_));
+        (ready.reason.clone(), ready.status == "True", ready.message.clone(), facts)
+    }
+
+    #[test]
+    fn what_a_campaign_does_is_its_reason() {
+        let none = Validated::default();
+        let end = "2023-01-02T00:00:00Z";
+        let told = |plan: &Plan, applied: &Applied| {
+            let (reason, ready, _, facts) = said(&none, plan, applied, spec());
+            assert!(ready, "{reason}");
+            (reason, facts)
+        };
+        let waits = Plan { next_window: open().next_window, ..Plan::default() };
+        let (all, some) = (applied(&[occurrence("k", end, 2, 2)]), applied(&[occurrence("k", end, 2, 1)]));
+        assert_eq!(told(&waits, &applied(&[])), (reason::SCHEDULED.into(), [true, false]));
+        assert_eq!(told(&open(), &applied(&[])), (reason::OPEN.into(), [false, false]));
+        assert_eq!(told(&open(), &some), (reason::DELIVERING.into(), [false, false]));
+        assert_eq!(told(&Plan::default(), &some), (reason::DELIVERING.into(), [false, false]));
+        assert_eq!(told(&open(), &all), (reason::OPEN.into(), [false, true]));
+        assert_eq!(told(&waits, &all), (reason::SCHEDULED.into(), [true, true]));
+        assert_eq!(told(&Plan::default(), &all), (reason::COMPLETE.into(), [true, true]));
+        assert_eq!(told(&Plan::default(), &applied(&[])), (reason::ENDED.into(), [true, false]));
+        let mut failed = occurrence("k", end, 2, 1);
+        failed["failed"] = 1.into();
+        assert_eq!(told(&Plan::default(), &applied(&[failed])), (reason::COMPLETE.into(), [true, false]));
+        let exhausted = PassOutcome { stopped: None, exhausted: Some("spent".into()) };
+        let (reason, _, message, _) = said(&none, &open(), &Applied { outcome: exhausted, ..applied(&[]) }, spec());
+        assert_eq!((reason.as_str(), message.as_str()), (reason::EXHAUSTED, "spent"));
+    }
+
+    #[test]
+    fn what_keeps_a_campaign_from_acting_is_said_first() {
+        let problem = |stalled, message: &str| Problem { reason: reason::INVALID, stalled, message: message.into() };
+        let with = |problems: Vec<Problem>| Validated { problems, ..Validated::default() };
+        let stopped = || Applied {
+            outcome: PassOutcome { stopped: Some((reason::COUPONS_MISSING, "why".into())), exhausted: None },
+            ..applied(&[])
+        };
+        let mut suspended = spec();
+        suspended["suspend"] = true.into();
+        let told = |validated: &Validated, applied: &Applied, spec: Value| {
+            let (reason, ready, message, _) = said(validated, &open(), applied, spec);
+            (reason, ready, message)
+        };
+        let three = with(vec![problem(false, "waits"), problem(true, "one"), problem(true, "two")]);
+        assert_eq!(told(&three, &stopped(), spec()), (reason::INVALID.into(), false, "one; two".into()));
+        let waits = with(vec![problem(false, "waits")]);
+        assert_eq!(told(&waits, &stopped(), spec()), (reason::INVALID.into(), false, "waits".into()));
+        assert_eq!(
+            told(&with(vec![]), &stopped(), suspended.clone()),
+            (reason::COUPONS_MISSING.into(), false, "why".into())
+        );
+        assert_eq!(told(&with(vec![]), &applied(&[]), suspended).0, reason::SUSPENDED);
+    }
+
+    #[test]
+    fn warnings_stand_beside_what_it_does() {
+        let mut earlier = occurrence("k", "2023-01-02T00:00:00Z", 2, 2);
+        earlier["issuedByEarlierCampaign"] = 2.into();
+        let plan = Plan { warnings: vec!["one".into(), "two".into()], ..open() };
+        let mut repeated = spec();
+        repeated["audience"]["profiles"] =
+            json!([{ "integrationId": "a" }, { "integrationId": " a" }, { "integrationId": "b" }]);
+        let (_, _, message, _) = said(&Validated::default(), &plan, &applied(&[earlier]), repeated);
+        assert!(message.contains(". 2 Coupons of an earlier Campaign of this name count"), "{message}");
+        assert!(message.contains(". Warning: the audience names 1 ids more than once"), "{message}");
+        assert!(message.ends_with(". Warning: one. Warning: two"), "{message}");
+        let (_, _, plain, _) = said(&Validated::default(), &open(), &applied(&[]), spec());
+        assert_eq!(plain, "a window is open: everybody seen in the audience gets a code");
+    }
+
+    #[test]
+    fn status_counts_all_occurrences_and_remembers_what_was_looked_at() {
+        let mut one = occurrence("one", "2023-01-02T00:00:00Z", 5, 2);
+        one["failed"] = 3.into();
+        let two = occurrence("two", "2023-01-02T00:00:00Z", 1, 1);
+        let missed = Missed { rule: "r".into(), key: "k".into(), window: Window::default(), partly: false };
+        let done = Applied {
+            missed: vec![missed.clone(), missed],
+            reopened: vec!["r/a".into(), "r/b".into()],
+            ..applied(&[one, two])
+        };
+        let before =
+            json!({ "observedGeneration": 2, "windowsCheckedUntil": "2023-01-04T00:00:00Z", "missedWindows": 1 });
+        let of = |plan: &Plan, applied: &Applied, before: Value| {
+            status(&fetched(spec(), before), &Validated::default(), plan, applied)
+        };
+        let counted = of(&open(), &done, before.clone());
+        assert_eq!((counted.issued, counted.delivered, counted.failed), (Some(6), Some(3), Some(3)));
+        assert_eq!((counted.observed_generation, counted.missed_windows), (3, 3));
+        assert_eq!((counted.reopened.as_deref(), counted.next_window_time), (Some("r/a r/b"), open().next_window));
+        assert_eq!(of(&open(), &applied(&[]), before.clone()).reopened, None);
+        let checked = |plan: &Plan, before: Value| of(plan, &applied(&[]), before).windows_checked_until;
+        let now = "2023-01-05T00:00:00Z".parse().ok();
+        assert_eq!(checked(&open(), before.clone()), "2023-01-04T00:00:00Z".parse().ok(), "not for its own sake");
+        let looked = Plan { closed_after: "2023-01-04T00:00:00Z".parse().ok(), ..open() };
+        assert_eq!(checked(&looked, before), now);
+        assert_eq!(checked(&open(), Value::Null), now, "it was never looked");
+        let exactly = json!({ "windowsCheckedUntil": "2023-01-05T00:00:00Z" });
+        assert_eq!(checked(&open(), exactly), now);
+        let ahead = json!({ "windowsCheckedUntil": "2023-02-01T00:00:00Z" });
+        assert_eq!(checked(&open(), ahead), now, "a clock ran ahead");
     }
 
     #[test]

@@ -263,7 +263,8 @@ fn a_closed_window_is_issued_to_once_more_when_a_person_says_so() {
         planned(&changes, &memory(None, false), now)
     };
     let plan = asked("r/20230101", json!({}), after);
-    assert!(plan.issue[0].reopened && plan.warnings.is_empty() && !plan.window_open);
+    assert!(plan.issue[0].reopened && plan.reopening && plan.warnings.is_empty() && !plan.window_open);
+    assert!(!planned(&json!({}), &memory(None, false), after).reopening);
     assert_eq!(everybody(&plan.issue[0]).key, "20230101");
     let done = asked("r/20230101", json!({ "reopened": "r/20230101" }), after);
     assert!(done.issue.is_empty() && done.reopened == ["r/20230101"], "it was carried out");
@@ -308,4 +309,21 @@ fn an_open_window_wakes_when_a_budgets_period_ends() {
         "/spec/rules/0/schedules": [], "/spec/budgets": [{ "period": "Day", "maxCoupons": 5 }],
     });
     assert_eq!(planned(&changes, &memory(None, false), DAY).next_boundary, "2023-01-02T00:00:00Z".parse().ok());
+}
+
+#[test]
+fn an_issue_knows_its_own_key_and_what_is_known_of_it() {
+    let issue = planned(&opened(1, 1), &memory(None, false), DAY).issue.remove(0);
+    assert_eq!(issue.own_key(), "20230101");
+    assert_eq!(Issue { granting: Granting::Anniversary(2023), ..issue.clone() }.own_key(), "2023");
+    let known = |rule: &str, key: &str, issued| OccurrenceStatus {
+        rule: rule.into(),
+        key: key.into(),
+        issued,
+        ..OccurrenceStatus::default()
+    };
+    let occurrences = [known("other", "20230101", 1), known("r", "20221231", 2), known("r", "20230101", 3)];
+    let own = issue.under_own_key(&occurrences);
+    assert_eq!((own.own_key, own.opened.map(|o| o.issued)), (true, Some(3)));
+    assert_eq!(issue.under_own_key(&occurrences[..2]).opened, None);
 }
