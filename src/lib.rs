@@ -12,6 +12,7 @@
 )]
 
 pub mod api;
+pub mod audience;
 pub mod clock;
 pub mod controllers;
 pub mod delivery;

@@ -33,6 +33,8 @@ pub mod reason {
     pub const ENDPOINT_FAILING: &str = "EndpointFailing";
     pub const ADDRESS_REFUSED: &str = "AddressRefused";
 
+    pub const AUDIENCE_INCOMPLETE: &str = "AudienceIncomplete";
+
     pub const SCHEDULED: &str = "Scheduled";
     pub const OPEN: &str = "Open";
     pub const DELIVERING: &str = "Delivering";

@@ -16,6 +16,7 @@ use crate::api::REHEARSAL_LABEL;
 use crate::api::campaign::Campaign;
 use crate::api::coupon::Coupon;
 use crate::api::webhook::Webhook;
+use crate::audience::Reading;
 use crate::clock::Clock;
 use crate::controllers::campaign::plan::PassOutcome;
 use crate::controllers::campaign::validate::CompiledRule;
@@ -281,6 +282,8 @@ pub struct CampaignMemory {
     pub outcome: PassOutcome,
     /// The rules of this generation, compiled.
     pub compiled: Option<Arc<Vec<CompiledRule>>>,
+    /// The audience of this generation, where it is not written in it, and when it was read.
+    pub audience: Option<(Instant, Arc<Reading>)>,
 }
 
 /// The memories, by namespace and name.

@@ -268,6 +268,19 @@ async fn bad_campaigns_are_refused_with_what_to_write_instead() {
             "must not be empty",
         ),
         ("/spec/audience/profiles", json!([{ "attributes": {} }]), "integrationId".into(), "Required"),
+        ("/spec/audience", json!({}), "spec.audience".into(), "an audience has one source"),
+        (
+            "/spec/audience/configMapRef",
+            json!({ "name": "m", "key": "k" }),
+            "spec.audience".into(),
+            "an audience has one source",
+        ),
+        (
+            "/spec/audience",
+            json!({ "configMapRef": { "name": "m", "key": "k", "format": "XML" } }),
+            "spec.audience.configMapRef.format".into(),
+            "\"NDJSON\", \"CSV\", \"JSON\"",
+        ),
         (
             "/spec/audience/profiles",
             json!(vec![json!({ "integrationId": "x" }); 1001]),

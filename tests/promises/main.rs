@@ -2,6 +2,7 @@
 //! binary, killed where it hurts.
 
 mod against_cluster;
+mod audience;
 mod batches;
 mod crash;
 mod delivery;

@@ -12,8 +12,8 @@ use std::process::ExitCode;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use coupon_operator::api::campaign::Profile;
+use coupon_operator::audience::format::FormatError;
 use coupon_operator::manifests::{CheckedCampaign, Finding, Manifests, Severity};
-use coupon_operator::preview::profiles::ProfilesError;
 use coupon_operator::preview::{self, profiles};
 
 use super::output::{Format, line};
@@ -89,8 +89,12 @@ impl Common {
         mut look: impl FnMut(&[Profile]) -> Result<(), Box<dyn Error>>,
     ) -> Result<(), Box<dyn Error>> {
         let Some(path) = &self.profiles else {
-            let mut batches = checked.campaign.spec.audience.profiles.chunks(preview::recipients::BATCH);
-            return batches.try_for_each(look);
+            let audience = &checked.campaign.spec.audience;
+            if let Some(source) = &audience.config_map_ref {
+                let (campaign, map) = (preview::name(checked), &source.name);
+                return Err(format!("the audience of Campaign {campaign} is in ConfigMap {map}, which is not read here: give its customers with --profiles FILE").into());
+            }
+            return audience.written().chunks(preview::recipients::BATCH).try_for_each(look);
         };
         for batch in batches(path)? {
             look(&batch.map_err(|error| format!("{}: {error}", path.display()))?)?;
@@ -108,14 +112,13 @@ fn say_absent(checked: &CheckedCampaign<'_>, absent: &[String], severity: Severi
 
 /// The profiles of a file in batches. They are read by a thread of their own, a little ahead of whoever looks
 /// at them.
-fn batches(path: &Path) -> Result<impl Iterator<Item = Result<Vec<Profile>, ProfilesError>>, Box<dyn Error>> {
+fn batches(path: &Path) -> Result<impl Iterator<Item = Result<Vec<Profile>, FormatError>>, Box<dyn Error>> {
     const AHEAD: usize = 2;
     let mut profiles = profiles::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let (sender, receiver) = std::sync::mpsc::sync_channel(AHEAD);
     std::thread::spawn(move || {
         loop {
-            let batch: Result<Vec<Profile>, ProfilesError> =
-                profiles.by_ref().take(preview::recipients::BATCH).collect();
+            let batch: Result<Vec<Profile>, FormatError> = profiles.by_ref().take(preview::recipients::BATCH).collect();
             let last = batch.as_ref().map_or(true, Vec::is_empty);
             // Whoever looked at them may have seen enough.
             if sender.send(batch).is_err() || last {

@@ -11,8 +11,9 @@ use kube::core::DeserializeGuard;
 use super::plan::{Memory, PassOutcome, accept_missing_annotation};
 use super::reopen;
 use super::validate::{self, CompiledRule, KnownWebhook};
-use crate::api::campaign::Campaign;
+use crate::api::campaign::{Campaign, Profile};
 use crate::api::conditions;
+use crate::audience::Reading;
 use crate::controllers::context::Context;
 
 /// A Campaign with what its plan depends on.
@@ -25,6 +26,8 @@ pub struct Fetched {
     /// The Webhooks that it names and that exist.
     pub webhooks: BTreeMap<String, KnownWebhook>,
     pub memory: Memory,
+    /// The audience, where it is not written in the Campaign and was read.
+    pub reading: Option<Arc<Reading>>,
     pub now: DateTime<Utc>,
 }
 
@@ -44,10 +47,21 @@ pub fn run(object: &DeserializeGuard<Campaign>, context: &Context) -> Option<Fet
         .collect();
     let memory = remember(&campaign, &namespace, &name, context);
     let compiled = compiled(&campaign, &namespace, &name, context);
-    Some(Fetched { now: context.clock.now(), campaign, namespace, name, compiled, webhooks, memory })
+    let reading = None;
+    Some(Fetched { now: context.clock.now(), campaign, namespace, name, compiled, webhooks, memory, reading })
 }
 
 impl Fetched {
+    /// The audience as far as it is known.
+    pub fn profiles(&self) -> &[Profile] {
+        self.reading.as_ref().map_or_else(|| self.campaign.spec.audience.written(), |reading| &reading.profiles)
+    }
+
+    /// What keeps some of the audience from being known.
+    pub fn audience_problem(&self) -> Option<&(&'static str, String)> {
+        self.reading.as_ref()?.problem.as_ref()
+    }
+
     /// The time zone of the campaign; UTC if it names none that exists.
     pub fn zone(&self) -> Tz {
         self.campaign.spec.time_zone.parse().unwrap_or_default()
@@ -86,7 +100,7 @@ fn remember(campaign: &Campaign, namespace: &str, name: &str, context: &Context)
         (memory.uid, memory.generation) = (uid, generation);
         memory.annotations = annotations;
         if !same_spec {
-            memory.compiled = None;
+            (memory.compiled, memory.audience) = (None, None);
         }
         if !same {
             // A pass over what it was says nothing of what it is.

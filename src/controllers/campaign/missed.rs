@@ -21,13 +21,12 @@ pub struct Missed {
 
 /// Finds what closed since status last spoke of it, and what of that was missed. Anniversaries need the
 /// ledger: they are looked at when the plan is carried out.
-pub fn look(plan: &mut Plan, campaign: &Campaign, validated: &Validated, now: DateTime<Utc>) {
+pub fn look(plan: &mut Plan, (campaign, profiles): (&Campaign, &[Profile]), validated: &Validated, now: DateTime<Utc>) {
     let Some(status) = &campaign.status else { return };
     let Some(from) = owed_from(campaign, status, now) else { return };
     let edited = campaign.metadata.generation != Some(status.observed_generation);
     for (rule, timing) in &validated.timings {
         let (closed, _) = timing.closed_since(from, now);
-        let profiles = &campaign.spec.audience.profiles;
         let any = edited || !closed.is_empty() || anniversaries_closed(timing, profiles, from, now).next().is_some();
         plan.closed_after = plan.closed_after.or(any.then_some(from));
         plan.missed.extend(closed.into_iter().filter_map(|occurrence| missed(status, rule, occurrence)));
@@ -179,7 +178,7 @@ mod tests {
         .unwrap();
         let timing = Timing::of(&spec, &spec.rules[0]).unwrap();
         let closed = |from: &str, now: &str| {
-            let closed = anniversaries_closed(&timing, &spec.audience.profiles, at(from), at(now));
+            let closed = anniversaries_closed(&timing, spec.audience.written(), at(from), at(now));
             closed.map(|(profile, occurrence)| (profile.integration_id.clone(), occurrence.key)).collect::<Vec<_>>()
         };
         let year = |who: &str| (who.to_owned(), "2023".to_owned());

@@ -1,6 +1,7 @@
 //! Campaign: opens occurrences, issues their Coupons, and says how they stand.
 
 mod apply;
+mod audience;
 mod events;
 mod fetch;
 mod missed;
@@ -24,11 +25,13 @@ use crate::api::campaign::Campaign;
 /// # Errors
 /// Those of the API server.
 pub async fn reconcile(object: Arc<DeserializeGuard<Campaign>>, context: Arc<Context>) -> Result<Action, Error> {
-    let Some(fetched) = fetch::run(&object, &context) else { return Ok(Action::await_change()) };
+    let Some(mut fetched) = fetch::run(&object, &context) else { return Ok(Action::await_change()) };
     let validated = validate::run(&fetched.campaign.spec, &fetched.compiled, &fetched.webhooks);
-    let plan = plan::run(&fetched.campaign, &validated, &fetched.memory, fetched.now);
+    audience::look(&mut fetched, &validated, &context).await?;
+    let plan = plan::run((&fetched.campaign, fetched.profiles()), &validated, &fetched.memory, fetched.now);
     let applied = apply::run(&fetched, &validated, &plan, &context).await?;
-    let wake = plan::wake(&plan, &applied, context.settings.longest_sleep, fetched.now);
+    let longest = audience::sleep(&fetched, context.settings.longest_sleep);
+    let wake = plan::wake(&plan, &applied, longest, fetched.now);
     status::write(&fetched, &validated, &plan, &applied, &context).await?;
     if !applied.missed.is_empty() {
         // After the write, which makes it final: one that lost is planned anew.

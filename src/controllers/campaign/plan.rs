@@ -135,11 +135,15 @@ pub struct Applied {
     pub again: bool,
 }
 
-/// What a Campaign does now.
+/// What a Campaign does now for its audience.
 #[must_use]
-pub fn run(campaign: &Campaign, validated: &Validated, memory: &Memory, now: DateTime<Utc>) -> Plan {
+pub fn run(
+    (campaign, profiles): (&Campaign, &[Profile]),
+    validated: &Validated,
+    memory: &Memory,
+    now: DateTime<Utc>,
+) -> Plan {
     let status = campaign.status.clone().unwrap_or_default();
-    let profiles = &campaign.spec.audience.profiles;
     let timings = validated.timings.iter().map(|(_, timing)| (timing, dates(timing, profiles)));
     let timings: Vec<(_, BTreeSet<MonthDay>)> = timings.collect();
     let open: Vec<(&PreparedRule, Granting)> =
@@ -155,7 +159,7 @@ pub fn run(campaign: &Campaign, validated: &Validated, memory: &Memory, now: Dat
         let allowance = Allowance::at(&campaign.spec.budgets, zone, now);
         plan.next_boundary = plan.next_boundary.into_iter().chain(allowance.next_period()).min();
     }
-    missed::look(&mut plan, campaign, validated, now);
+    missed::look(&mut plan, (campaign, profiles), validated, now);
     let reopened = reopen::issues(campaign, &status, validated, now);
     let is_new = |(rule, granting): &(&PreparedRule, Granting)| find_open(&status, &rule.name, granting).is_none();
     let unopened = !campaign.spec.suspend && open.iter().any(is_new);

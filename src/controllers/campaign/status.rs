@@ -9,7 +9,7 @@ use kube::{Api, ResourceExt};
 use super::fetch::Fetched;
 use super::plan::{Applied, PassOutcome, Plan, is_settled};
 use super::validate::{Problem, Validated};
-use crate::api::campaign::{Campaign, CampaignSpec, CampaignStatus, OccurrenceStatus};
+use crate::api::campaign::{Campaign, CampaignStatus, OccurrenceStatus, Profile};
 use crate::api::conditions::{self, Fact, Verdict, reason};
 use crate::controllers::context::Context;
 use crate::controllers::error::{Error, bounded};
@@ -78,7 +78,7 @@ fn status(fetched: &Fetched, validated: &Validated, plan: &Plan, applied: &Appli
         all_delivered: issued == delivered,
         earlier: occurrences.iter().map(|o| o.issued_by_earlier_campaign).sum(),
     };
-    let verdict = verdict(&campaign.spec, validated, plan, &applied.outcome, standing);
+    let verdict = verdict(fetched, validated, plan, &applied.outcome, standing);
     let mut status = campaign.status.clone().unwrap_or_default();
     status.observed_generation = generation;
     conditions::set_all(&mut status.conditions, &verdict.conditions(), generation, fetched.now);
@@ -131,7 +131,7 @@ impl Standing {
 }
 
 fn verdict(
-    spec: &CampaignSpec,
+    fetched: &Fetched,
     validated: &Validated,
     plan: &Plan,
     outcome: &PassOutcome,
@@ -143,10 +143,13 @@ fn verdict(
     if let Some((reason, message)) = &outcome.stopped {
         return Verdict::stalled(reason, message);
     }
-    if spec.suspend {
+    if fetched.campaign.spec.suspend {
         return Verdict::ready(reason::SUSPENDED, "nothing is issued or sent while spec.suspend is true");
     }
     let over = standing.settled && !plan.window_open && plan.next_window.is_none();
+    if let Some((reason, message)) = fetched.audience_problem().filter(|_| !over) {
+        return Verdict::waiting(reason, message);
+    }
     if let Some(problem) = validated.rules.iter().find_map(|rule| rule.webhook_problem.as_ref()).filter(|_| !over) {
         return Verdict::waiting(reason::WEBHOOK_NOT_READY, format!("{problem}. Coupons are issued and wait for it"));
     }
@@ -155,7 +158,7 @@ fn verdict(
         None => progress(plan, standing),
     };
     let warnings = plan.warnings.iter().map(|warning| [". Warning: ", warning]).collect::<Vec<_>>().concat().concat();
-    Verdict::ready(reason, message + &of_earlier(standing) + &of_repeated(spec) + &warnings)
+    Verdict::ready(reason, message + &of_earlier(standing) + &of_repeated(fetched.profiles()) + &warnings)
 }
 
 fn not_ready(problem: &Problem, all: &[Problem]) -> Verdict {
@@ -187,8 +190,7 @@ fn of_earlier(standing: Standing) -> String {
     }
 }
 
-fn of_repeated(spec: &CampaignSpec) -> String {
-    let profiles = &spec.audience.profiles;
+fn of_repeated(profiles: &[Profile]) -> String {
     let distinct: HashSet<&str> = profiles.iter().map(|p| p.integration_id.trim()).collect();
     match profiles.len().saturating_sub(distinct.len()) {
         0 => String::new(),
@@ -266,6 +268,7 @@ mod tests {
             compiled: Arc::default(),
             webhooks: BTreeMap::new(),
             memory,
+            reading: None,
             now: "2023-01-05T00:00:00.7Z".parse().unwrap(),
         }
     }

@@ -81,6 +81,9 @@ pub fn run(spec: &CampaignSpec, compiled: &[CompiledRule], webhooks: &BTreeMap<S
     for rule in spec.rules.iter().filter(|rule| !names.insert(&rule.name)) {
         validated.problems.push(invalid(format!("spec.rules[{}]: two rules have this name", rule.name)));
     }
+    if spec.audience.profiles.is_some() == spec.audience.config_map_ref.is_some() {
+        validated.problems.push(invalid("spec.audience: write one source, either profiles or configMapRef".to_owned()));
+    }
     for (rule, compiled) in spec.rules.iter().zip(compiled) {
         if let Ok(timing) = &compiled.timing {
             validated.timings.push((rule.name.clone(), timing.clone()));

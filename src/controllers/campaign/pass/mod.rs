@@ -74,7 +74,7 @@ impl Pass<'_> {
     /// False if it is nobody's anniversary: no occurrence is opened for nobody.
     fn is_for_somebody(&self, issue: &Issue) -> bool {
         let offer = select::offer(self.fetched, &issue.rule);
-        let profiles = &self.fetched.campaign.spec.audience.profiles;
+        let profiles = self.fetched.profiles();
         let open = || select::candidates(profiles, &mut Seen::default(), issue, offer).open;
         matches!(issue.granting, Granting::Everybody(_)) || !open().is_empty()
     }
@@ -107,7 +107,7 @@ impl Pass<'_> {
     }
 
     async fn issue(&self, mut round: Round<'_>) -> Result<Done, Error> {
-        for batch in self.fetched.campaign.spec.audience.profiles.chunks(BATCH) {
+        for batch in self.fetched.profiles().chunks(BATCH) {
             round.take(self, batch).await?;
             if !round.goes_on() {
                 break;
@@ -119,7 +119,7 @@ impl Pass<'_> {
         log_pass(self.fetched, &round.occurrence, round.issued);
         let mut done = Done { outcome: round.outcome.clone(), left_behind: round.left_behind, ..Done::default() };
         done.again = !round.whole;
-        done.occurrence = Some(round.into_status(self.campaign_uid(), true));
+        done.occurrence = Some(round.into_status(self.campaign_uid(), self.fetched.audience_problem().is_none()));
         Ok(done)
     }
 
@@ -145,7 +145,7 @@ impl Pass<'_> {
         after: DateTime<Utc>,
     ) -> Result<Vec<Missed>, Error> {
         let campaign = &self.fetched.campaign.spec;
-        let closed = anniversaries_closed(timing, &campaign.audience.profiles, after, self.fetched.now);
+        let closed = anniversaries_closed(timing, self.fetched.profiles(), after, self.fetched.now);
         let closed: Vec<_> = closed.filter(|_| campaign.budgets.is_empty()).collect();
         if closed.is_empty() {
             return Ok(Vec::new());

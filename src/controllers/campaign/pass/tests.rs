@@ -123,7 +123,7 @@ impl Life {
             audience_poll: std::time::Duration::from_secs(300),
             outcome: PassOutcome::default(),
         };
-        let plan = plan::run(&campaign, &validated, &memory, self.now);
+        let plan = plan::run((&campaign, campaign.spec.audience.written()), &validated, &memory, self.now);
         let mut status = campaign.status.clone().unwrap_or_default();
         let mut granted = Vec::new();
         let mut issues: VecDeque<Issue> = plan.issue.into();
@@ -135,7 +135,7 @@ impl Life {
                 campaign_attributes: &BTreeMap::new(),
                 now: self.now,
             };
-            let candidates = select::candidates(&campaign.spec.audience.profiles, &mut Seen::default(), &issue, offer);
+            let candidates = select::candidates(campaign.spec.audience.written(), &mut Seen::default(), &issue, offer);
             let ledger = read(&self.ledger);
             let mut occurrence = occurrence(&issue, &ledger, "uid");
             let mut left_behind = false;

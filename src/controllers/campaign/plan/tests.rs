@@ -56,7 +56,7 @@ fn planned(changes: &Value, memory: &Memory, now: &str) -> Plan {
         BTreeMap::from([("w".to_owned(), KnownWebhook { parameters: Vec::new(), max_batch: 1, problem: None })]);
     let validated = validate::run(&campaign.spec, &validate::compile(&campaign.spec), &webhooks);
     assert!(validated.problems.is_empty(), "{:?}", validated.problems);
-    run(&campaign, &validated, memory, now.parse().unwrap())
+    run((&campaign, campaign.spec.audience.written()), &validated, memory, now.parse().unwrap())
 }
 
 #[test]
@@ -83,6 +83,8 @@ fn passes_are_a_second_apart() {
     let plan = planned(&opened(2, 1), &memory(Some(0), true), DAY);
     assert!(plan.issue.is_empty() && plan.count.is_empty());
     assert_eq!(plan.later, Some(Duration::from_secs(1)));
+    let plan = planned(&opened(2, 1), &memory(Some(1), true), DAY);
+    assert_eq!((plan.issue.len(), plan.later), (1, None), "a second later");
 }
 
 #[test]
@@ -273,6 +275,25 @@ fn a_closed_window_is_issued_to_once_more_when_a_person_says_so() {
     assert_eq!(planned(&suspended, &memory(None, false), after).reopened, ["r/20230101"], "it is not forgotten");
     let open = asked("r/20230101", json!({}), DAY);
     assert!(open.issue.len() == 1 && !open.issue[0].reopened && open.reopened == ["r/20230101"], "it is open anyway");
+    assert_eq!(reopen::place(&plan.issue[0]), "r/20230101");
+    // What status remembers of this rule and key, and nothing else.
+    let known = |rule: &str, key: &str, end: &str| {
+        let mut known = occurrence(key, "2023-01-03T00:00:00Z", end, 1, 1);
+        known["rule"] = rule.into();
+        known
+    };
+    let of = |known: Value| asked("r/20230103", json!({ "occurrences": [known] }), after);
+    let remembered = of(known("r", "20230103", "2023-01-04T00:00:00Z"));
+    assert_eq!(everybody(&remembered.issue[0]).window.start_time, "2023-01-03T00:00:00Z".parse().ok());
+    assert!(remembered.issue[0].opened.as_ref().is_some_and(|o| o.key == "20230103"));
+    assert!(of(known("r", "20230103", after)).issue.len() == 1, "it closes now");
+    for other in [
+        known("other", "20230103", "2023-01-04T00:00:00Z"),
+        known("r", "20230104", "2023-01-04T00:00:00Z"),
+        known("r", "20230103", "2023-01-06T00:00:00Z"),
+    ] {
+        assert_eq!(of(other).warnings.len(), 1);
+    }
     let both = asked("r/20230101, other/20230101", json!({}), after);
     assert!(both.issue.len() == 1 && both.warnings.len() == 1 && both.reopened.is_empty(), "each for itself");
     for (text, words) in [
@@ -326,4 +347,42 @@ fn an_issue_knows_its_own_key_and_what_is_known_of_it() {
     let own = issue.under_own_key(&occurrences);
     assert_eq!((own.own_key, own.opened.map(|o| o.issued)), (true, Some(3)));
     assert_eq!(issue.under_own_key(&occurrences[..2]).opened, None);
+}
+
+#[test]
+fn what_may_still_change_is_counted_unless_it_is_issued_to_anyway() {
+    let known = |rule: &str, key: &str, [delivered, failed, unknown]: [i64; 3]| {
+        let mut known = occurrence(key, "2022-01-01T00:00:00Z", "2022-01-02T00:00:00Z", 2, delivered);
+        (known["rule"], known["failed"], known["unknown"]) = (rule.into(), failed.into(), unknown.into());
+        known
+    };
+    let mut open = occurrence("20230101", "2023-01-01T00:00:00Z", "2023-01-02T00:00:00Z", 2, 1);
+    open["rule"] = "r".into();
+    let occurrences = [
+        known("r", "waits", [1, 0, 0]),
+        known("r", "failed", [1, 1, 0]),
+        known("r", "unknown", [1, 0, 1]),
+        known("r", "delivered", [2, 0, 0]),
+        known("other", "20230101", [1, 0, 0]),
+        open,
+    ];
+    let plan = planned(&json!({ "/status": { "occurrences": occurrences } }), &memory(Some(9), true), DAY);
+    assert_eq!(plan.issue.len(), 1);
+    let counted: Vec<(&str, &str)> = plan.count.iter().map(|c| (c.rule.as_str(), c.key.as_str())).collect();
+    assert_eq!(counted, [("r", "waits"), ("r", "failed"), ("r", "unknown"), ("other", "20230101")]);
+}
+
+#[test]
+fn the_key_of_an_anniversary_is_its_year() {
+    let asked = |key: &str| {
+        let changes = json!({
+            "/spec/rules/0/schedules": [{ "anniversaryOf": { "attribute": "birthday" } }],
+            "/metadata/annotations": { crate::api::REOPEN_ANNOTATION: format!("r/{key}") },
+        });
+        let plan = planned(&changes, &memory(None, false), DAY);
+        (plan.issue.first().map(|issue| issue.granting.clone()), plan.warnings.len())
+    };
+    assert_eq!(asked("2022"), (Some(Granting::Anniversary(2022)), 0));
+    assert_eq!(asked("20220"), (None, 1));
+    assert_eq!(asked("last"), (None, 1));
 }

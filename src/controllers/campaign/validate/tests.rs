@@ -81,3 +81,26 @@ fn a_coupon_holds_what_the_largest_request_takes_and_needs_few_requests() {
     assert_eq!([size(&[1, 1000]), size(&[1000, 1]), size(&[10, 1000, 1000]), size(&[50, 1000])], [20, 20, 200, 1000]);
     assert_eq!(size(&[1, 7]), 7);
 }
+
+#[test]
+fn what_a_coupon_is_to_carry_is_prepared() {
+    let create = |create: Value| run(&spec(&json!({ "/rules/0/effects/0/createCoupon": create })), &webhook(None));
+    let good = create(json!({ "attributes": { "who": "${$Profile.IntegrationId}", "what": "gift" } }));
+    let names: Vec<&str> = good.rules[0].effects.attributes.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["what", "who"]);
+    let bad = create(json!({ "attributes": { "who": "${$Nobody}" } }));
+    let place = "spec.rules[r].effects[0].createCoupon.attributes[who]: line 1, column 1";
+    assert!(bad.problems[0].stalled && bad.problems[0].message.starts_with(place), "{:?}", bad.problems);
+    let same = create(json!({ "pattern": "SAME" }));
+    assert!(same.problems[0].message.contains("SAME has no # for a random character"), "{:?}", same.problems);
+}
+
+#[test]
+fn an_audience_has_one_source() {
+    let from = |audience: Value| run(&spec(&json!({ "/audience": audience })), &webhook(None)).problems;
+    let map = json!({ "name": "m", "key": "k" });
+    assert!(from(json!({ "configMapRef": map })).is_empty() && from(json!({ "profiles": [] })).is_empty());
+    for wrong in [json!({}), json!({ "configMapRef": map, "profiles": [] })] {
+        assert!(from(wrong)[0].message.starts_with("spec.audience: write one source"));
+    }
+}

@@ -297,3 +297,63 @@ fn what_lacks_a_parameter_keeps_nothing_else_waiting_and_is_looked_at_again_in_t
     assert_eq!(planned_chain(&later, &none, &grown, &[]), missing("b", 3));
     assert_eq!(planned_chain(&chain(), &grown, &grown, &[]), missing("a", 3599), "its deadline");
 }
+
+#[test]
+fn a_short_slice_waits_for_the_rows_that_an_earlier_delivery_is_about_to_accept() {
+    let none = json!({});
+    let mut later = chain();
+    later.status.as_mut().unwrap().deliveries[0].next_attempt_time = Some(at(4));
+    assert_eq!(planned_chain(&later, &none, &none, &[]), Plan::Wait(Duration::from_secs(3)));
+    let two = json!({ "batch": { "maxSize": 2, "recordsAt": "/d" } });
+    assert_eq!(planned_chain(&later, &none, &two, &[]), send_rows("b", "4-5", 3600), "a full one does not");
+    later.status.as_mut().unwrap().deliveries[1].attempts = 0;
+    assert_eq!(planned_chain(&later, &none, &none, &[]), send_rows("b", "4-5", 3600), "nor does the first");
+}
+
+#[test]
+fn what_a_person_decided_is_done_once_nothing_is_on_its_way() {
+    let status = |state| Some(attempted(Some(AttemptOutcome::NotApplied), state, None));
+    for (state, expected) in [(CouponState::Failed, Plan::Resolve), (CouponState::Held, Plan::Resolve)] {
+        let mut annotated = coupon(status(state));
+        let delivery = &mut annotated.status.as_mut().unwrap().deliveries[0];
+        delivery.retrying = RowSet::default();
+        let rows = if state == CouponState::Held { &mut delivery.held } else { &mut delivery.failed };
+        *rows = RowSet::up_to(1);
+        annotated.metadata.annotations = Some([(RESOLVE_ANNOTATION.to_owned(), "tell:Retry@1".to_owned())].into());
+        let (endpoints, paused) = (endpoints(&json!({})), HashSet::new());
+        let planned = |coupon: &Coupon| {
+            run(&Circumstances {
+                coupon,
+                created: Some(at(0)),
+                campaign: CampaignState::Running,
+                endpoints: &endpoints,
+                paused: &paused,
+                active: false,
+                sender: "us",
+                now: at(1),
+            })
+        };
+        assert_eq!(planned(&annotated), expected);
+        let status = annotated.status.as_mut().unwrap();
+        status.state = CouponState::Sending;
+        status.deliveries[0].last_attempt.as_mut().unwrap().outcome = None;
+        assert_eq!(planned(&annotated), Plan::Wait(Duration::from_secs(39)));
+    }
+}
+
+#[test]
+fn i5_what_is_in_doubt_is_held_where_the_webhook_says_hold_now() {
+    let doubtful = |unknown: &str, approved: &str, changes: Value| {
+        let mut status = attempted(Some(AttemptOutcome::Unknown), CouponState::Pending, None);
+        status.deliveries[0].unknown = unknown.parse().unwrap();
+        status.deliveries[0].approved = approved.parse().unwrap();
+        planned(Some(status), changes, |_| ())
+    };
+    let hold = || json!({ "onUnknown": "Hold" });
+    let held = Plan::Hold { delivery: DELIVERY.into(), rows: RowSet::up_to(1) };
+    assert_eq!(doubtful("1", "", hold()), held);
+    assert_eq!(doubtful("1", "", json!({})), send());
+    assert_eq!(doubtful("", "", hold()), send(), "it was surely not applied");
+    let sent = Plan::Send { delivery: DELIVERY.into(), rows: RowSet::up_to(1), until: None };
+    assert_eq!(doubtful("1", "1", hold()), sent, "a person said so");
+}

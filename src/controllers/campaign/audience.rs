@@ -1,0 +1,123 @@
+//! Reads an audience that is not written in its Campaign, when it is time to.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+
+use super::fetch::Fetched;
+use super::reopen;
+use super::validate::Validated;
+use crate::api::campaign::{ConfigMapAudience, Profile};
+use crate::api::conditions::reason;
+use crate::audience::{Reading, format};
+use crate::controllers::context::Context;
+use crate::controllers::error::{Error, bounded};
+
+/// What is wrong with an audience may be put right sooner than it is looked at again otherwise.
+const MENDED: Duration = Duration::from_secs(30);
+
+/// Sees the audience as it is now, where it is not written in the Campaign: what was read not long ago, or what is read.
+/// While nobody can be issued to, it is not read.
+pub async fn look(fetched: &mut Fetched, validated: &Validated, context: &Context) -> Result<(), Error> {
+    let Some(source) = &fetched.campaign.spec.audience.config_map_ref else { return Ok(()) };
+    let known = context.campaigns.get(&fetched.namespace, &fetched.name).audience;
+    let fresh = known.as_ref().is_some_and(|(read_at, reading)| !is_old(fetched, *read_at, reading));
+    let known = known.map(|(_, reading)| reading);
+    if fresh || !is_wanted(fetched, validated) {
+        fetched.reading = known;
+        return Ok(());
+    }
+    let begun = Instant::now();
+    let reading = Arc::new(read(source, &fetched.namespace, context).await?);
+    context.campaigns.update(&fetched.namespace, &fetched.name, |memory| {
+        memory.audience = Some((begun, reading.clone()));
+    });
+    if known.is_some_and(|known| known != reading) {
+        // A pass over what it was says nothing of what it is.
+        fetched.memory.since_pass = None;
+    }
+    fetched.reading = Some(reading);
+    Ok(())
+}
+
+/// How long to sleep at most, so that the audience is looked at again in time.
+pub fn sleep(fetched: &Fetched, longest: Duration) -> Duration {
+    fetched.reading.as_ref().map_or(longest, |reading| longest.min(interval(fetched, reading)))
+}
+
+fn interval(fetched: &Fetched, reading: &Reading) -> Duration {
+    let poll = fetched.memory.audience_poll;
+    if reading.problem.is_some() { poll.min(MENDED) } else { poll }
+}
+
+/// True if somebody may be issued to. When anniversaries are, only the audience says.
+fn is_wanted(fetched: &Fetched, validated: &Validated) -> bool {
+    let open = |now| validated.timings.iter().any(|(_, timing)| timing.open_at(now).is_some());
+    let by_date = validated.timings.iter().any(|(_, timing)| timing.anniversary().is_some());
+    let reopened = reopen::annotation(&fetched.campaign).is_some();
+    by_date || (!fetched.campaign.spec.suspend && (open(fetched.now) || reopened))
+}
+
+fn is_old(fetched: &Fetched, read_at: Instant, reading: &Reading) -> bool {
+    let passed = fetched.memory.boundary.is_some_and(|boundary| boundary <= fetched.now);
+    passed || read_at.elapsed() >= interval(fetched, reading)
+}
+
+async fn read(source: &ConfigMapAudience, namespace: &str, context: &Context) -> Result<Reading, Error> {
+    let ConfigMapAudience { name, key, format } = source;
+    let nobody = |reason, what: String| Reading {
+        profiles: Vec::new(),
+        problem: Some((reason, format!("spec.audience.configMapRef: {what}"))),
+    };
+    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
+    let Some(map) = bounded(api.get_opt(name)).await? else {
+        let what = format!("ConfigMap {name} does not exist in this namespace: create it with the key {key}");
+        return Ok(nobody(reason::CONFIG_MAP_NOT_FOUND, what));
+    };
+    let text = map.data.unwrap_or_default().remove(key).map(String::into_bytes);
+    let Some(bytes) = text.or_else(|| map.binary_data.unwrap_or_default().remove(key).map(|bytes| bytes.0)) else {
+        let what = format!("ConfigMap {name} has no key {key}: add it, or correct the key's name here");
+        return Ok(nobody(reason::CONFIG_MAP_KEY_NOT_FOUND, what));
+    };
+    let place = format!("key {key} of ConfigMap {name}");
+    Ok(tokio::task::block_in_place(|| of_bytes(bytes, *format, &place)))
+}
+
+/// Those before an error are read; it says how many.
+fn of_bytes(bytes: Vec<u8>, format: crate::api::campaign::AudienceFormat, place: &str) -> Reading {
+    let mut read: Vec<Profile> = Vec::new();
+    let result = format::profiles(format, std::io::Cursor::new(bytes))
+        .and_then(|profiles| profiles.into_iter().try_for_each(|profile| profile.map(|profile| read.push(profile))));
+    let problem = result.err().map(|error| {
+        let (said, count) = (error.without_data(), read.len());
+        let message = format!(
+            "spec.audience.configMapRef: {place}: {said}. The {count} before it are issued to; the rest are not known"
+        );
+        (reason::AUDIENCE_INCOMPLETE, message)
+    });
+    Reading { profiles: read, problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::campaign::AudienceFormat;
+
+    #[test]
+    fn what_was_read_before_an_error_counts_and_the_rest_is_said_to_be_missing() {
+        let text = b"integrationId,tier\nada,gold\ngrace\n".to_vec();
+        let reading = of_bytes(text, AudienceFormat::Csv, "key k of ConfigMap m");
+        assert_eq!(reading.profiles.len(), 1);
+        let (reason, message) = reading.problem.unwrap();
+        assert_eq!(reason, reason::AUDIENCE_INCOMPLETE);
+        assert!(
+            message.starts_with("spec.audience.configMapRef: key k of ConfigMap m: line 3: is no row of CSV"),
+            "{message}"
+        );
+        assert!(message.ends_with("The 1 before it are issued to; the rest are not known"), "{message}");
+        let whole = of_bytes(b"[{\"integrationId\":\"a\"}]".to_vec(), AudienceFormat::Json, "");
+        assert_eq!((whole.profiles.len(), whole.problem), (1, None));
+    }
+}
