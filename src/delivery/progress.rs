@@ -188,12 +188,12 @@ mod tests {
 
     #[test]
     fn a_row_is_delivered_when_the_whole_chain_accepted_it() {
+        use CouponState::{Delivered, Failed, Held, Pending};
         let shop = json!({ "accepted": "1-4", "failed": "5" });
         let standing =
             Standing::of(&spec(), &status(shop, json!({ "accepted": "1-2,6", "held": "3", "expired": "4" })));
         assert_eq!((standing.delivered(), standing.summary().as_str()), (2, "2/6"), "6 never came to the second");
         let stands: Vec<CouponState> = (1..=6).map(|row| standing.row(row)).collect();
-        use CouponState::{Delivered, Failed, Held, Pending};
         assert_eq!(stands, [Delivered, Delivered, Held, Failed, Failed, Pending]);
         let nothing: CouponSpec =
             serde_json::from_value(json!({ "recipient": "r", "code": "C", "deliveries": [] })).unwrap();

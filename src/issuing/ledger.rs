@@ -232,7 +232,9 @@ mod tests {
 
     fn of(coupons: &[Coupon]) -> Ledger {
         let mut ledger = Ledger::default();
-        coupons.iter().for_each(|coupon| ledger.add(coupon));
+        for coupon in coupons {
+            ledger.add(coupon);
+        }
         ledger
     }
 

@@ -24,9 +24,8 @@ async fn until_ready_says(world: &World, reason: &str) -> String {
 }
 
 fn lines(customers: std::ops::RangeInclusive<usize>) -> String {
-    customers
-        .map(|i| format!("{{\"integrationId\":\"customer-{i}\",\"attributes\":{{\"name\":\"N{i}\"}}}}\n"))
-        .collect()
+    let line = |i| format!("{{\"integrationId\":\"customer-{i}\",\"attributes\":{{\"name\":\"N{i}\"}}}}\n");
+    customers.map(line).collect::<Vec<_>>().concat()
 }
 
 /// What is missing is said, what is there is issued to, and what comes later too, without a restart.
@@ -89,9 +88,9 @@ async fn csv_and_json_make_the_same_audience() {
             "${$Profile.Attributes.name | \"there\"}".into();
         world.apply::<Campaign>(campaign).await.unwrap();
         world.until_delivered(2).await;
-        let mut names: Vec<String> =
+        let mut greeted: Vec<String> =
             world.stand_in.events().iter().map(|e| e.data["Name"].as_str().unwrap().to_owned()).collect();
-        names.sort();
-        assert_eq!(names, ["A, \"B\"", "there"], "{format}");
+        greeted.sort();
+        assert_eq!(greeted, ["A, \"B\"", "there"], "{format}");
     }
 }

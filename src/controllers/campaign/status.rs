@@ -249,6 +249,7 @@ mod tests {
         assert!(keys(&left).contains(&"k29") && !keys(&left).contains(&"k19"));
     }
 
+    #[allow(clippy::needless_pass_by_value)] // calls read better
     fn fetched(spec: Value, status: Value) -> Fetched {
         let object = json!({ "apiVersion": "coupon-operator.dev/v1alpha1", "kind": "Campaign",
             "metadata": { "name": "c", "generation": 3 }, "spec": spec, "status": status });
@@ -358,8 +359,8 @@ mod tests {
         assert!(message.contains(". 2 Coupons of an earlier Campaign of this name count"), "{message}");
         assert!(message.contains(". Warning: the audience names 1 ids more than once"), "{message}");
         assert!(message.ends_with(". Warning: one. Warning: two"), "{message}");
-        let (_, _, plain, _) = said(&Validated::default(), &open(), &applied(&[]), spec());
-        assert_eq!(plain, "a window is open: everybody seen in the audience gets a code");
+        let (_, _, alone, _) = said(&Validated::default(), &open(), &applied(&[]), spec());
+        assert_eq!(alone, "a window is open: everybody seen in the audience gets a code");
     }
 
     #[test]

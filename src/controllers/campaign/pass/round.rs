@@ -20,7 +20,7 @@ use crate::issuing::draft;
 use crate::issuing::ledger::Held;
 use crate::issuing::selection::{Reasons, Refusal};
 use crate::records::{MOST_ROWS, Records};
-use crate::rules::budget::{Allowance, Spent};
+use crate::rules::budget::Allowance;
 
 /// What a pass has come to.
 pub(super) struct Round<'a> {
@@ -153,7 +153,8 @@ impl<'a> Round<'a> {
         let now = pass.context.clock.now().trunc_subsecs(0);
         for (profile, own) in &eligible {
             if let Some(spent) = self.books.allowance.spent() {
-                self.spent(spent);
+                self.outcome.exhausted = Some(super::said(&spent));
+                self.reasons.note(&Refusal::Budget(spent));
                 continue;
             }
             let code = match self.codes.draw(self.issue) {
@@ -172,11 +173,6 @@ impl<'a> Round<'a> {
         Ok(Ok(drafts))
     }
 
-    fn spent(&mut self, spent: Spent) {
-        self.reasons.note(&Refusal::Budget(spent.clone()));
-        self.outcome.exhausted = Some(super::said(&spent));
-    }
-
     /// Writes Coupons: with chunks, only those that are full, unless these are the last.
     async fn write(&mut self, pass: &Pass<'_>, drafts: Vec<CouponSpec>, last: bool) -> Result<(), Error> {
         let created = match self.occurrence.shape {
@@ -187,7 +183,9 @@ impl<'a> Round<'a> {
             }
         };
         let Created { coupons, failed, whole } = created;
-        coupons.iter().for_each(|coupon| self.note(coupon));
+        for coupon in &coupons {
+            self.note(coupon);
+        }
         self.whole &= whole;
         match failed {
             Some(CreateError::Api(error)) => Err(error),

@@ -178,7 +178,7 @@ fn a_deadline_that_passed_expires_it() {
     });
     assert_eq!(planned(None, stale.clone(), |c| c.now = at(7199)), send_until(7200));
     assert!(
-        matches!(planned(None, stale, |c| c.now = at(7200)), Plan::Expire { .. }),
+        matches!(planned(None, stale, |c| c.now = at(7200)), Plan::Expire { rows, .. } if rows == RowSet::up_to(1)),
         "CleverTap's live campaigns would not send it"
     );
 }
@@ -350,8 +350,8 @@ fn i5_what_is_in_doubt_is_held_where_the_webhook_says_hold_now() {
         planned(Some(status), changes, |_| ())
     };
     let hold = || json!({ "onUnknown": "Hold" });
-    let held = Plan::Hold { delivery: DELIVERY.into(), rows: RowSet::up_to(1) };
-    assert_eq!(doubtful("1", "", hold()), held);
+    let for_a_person = Plan::Hold { delivery: DELIVERY.into(), rows: RowSet::up_to(1) };
+    assert_eq!(doubtful("1", "", hold()), for_a_person);
     assert_eq!(doubtful("1", "", json!({})), send());
     assert_eq!(doubtful("", "", hold()), send(), "it was surely not applied");
     let sent = Plan::Send { delivery: DELIVERY.into(), rows: RowSet::up_to(1), until: None };
