@@ -282,8 +282,17 @@ pub struct CampaignMemory {
     pub outcome: PassOutcome,
     /// The rules of this generation, compiled.
     pub compiled: Option<Arc<Vec<CompiledRule>>>,
-    /// The audience of this generation, where it is not written in it, and when it was read.
-    pub audience: Option<(Instant, Arc<Reading>)>,
+    /// The audience of this generation, where it is not written in it.
+    pub audience: Option<KnownAudience>,
+}
+
+/// An audience that was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownAudience {
+    pub since: Instant,
+    /// The same by the operator's clock, which a rehearsal sets.
+    pub at: DateTime<Utc>,
+    pub reading: Arc<Reading>,
 }
 
 /// The memories, by namespace and name.

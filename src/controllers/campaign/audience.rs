@@ -12,29 +12,30 @@ use super::validate::Validated;
 use crate::api::campaign::{ConfigMapAudience, Profile};
 use crate::api::conditions::reason;
 use crate::audience::{Reading, format};
-use crate::controllers::context::Context;
+use crate::controllers::context::{Context, KnownAudience};
 use crate::controllers::error::{Error, bounded};
 
 /// What is wrong with an audience may be put right sooner than it is looked at again otherwise.
 const MENDED: Duration = Duration::from_secs(30);
 
 /// Sees the audience as it is now, where it is not written in the Campaign: what was read not long ago, or what is read.
-/// While nobody can be issued to, it is not read.
+/// While nobody can be issued to, there is none.
 pub async fn look(fetched: &mut Fetched, validated: &Validated, context: &Context) -> Result<(), Error> {
     let Some(source) = &fetched.campaign.spec.audience.config_map_ref else { return Ok(()) };
-    let known = context.campaigns.get(&fetched.namespace, &fetched.name).audience;
-    let fresh = known.as_ref().is_some_and(|(read_at, reading)| !is_old(fetched, *read_at, reading));
-    let known = known.map(|(_, reading)| reading);
-    if fresh || !is_wanted(fetched, validated) {
-        fetched.reading = known;
+    if !is_wanted(fetched, validated) {
         return Ok(());
     }
-    let begun = Instant::now();
+    let known = context.campaigns.get(&fetched.namespace, &fetched.name).audience;
+    if let Some(known) = known.as_ref().filter(|known| !is_old(fetched, known)) {
+        fetched.reading = Some(known.reading.clone());
+        return Ok(());
+    }
+    let (since, at) = (Instant::now(), fetched.now);
     let reading = Arc::new(read(source, &fetched.namespace, context).await?);
     context.campaigns.update(&fetched.namespace, &fetched.name, |memory| {
-        memory.audience = Some((begun, reading.clone()));
+        memory.audience = Some(KnownAudience { since, at, reading: reading.clone() });
     });
-    if known.is_some_and(|known| known != reading) {
+    if known.is_some_and(|known| known.reading != reading) {
         // A pass over what it was says nothing of what it is.
         fetched.memory.since_pass = None;
     }
@@ -60,9 +61,10 @@ fn is_wanted(fetched: &Fetched, validated: &Validated) -> bool {
     by_date || (!fetched.campaign.spec.suspend && (open(fetched.now) || reopened))
 }
 
-fn is_old(fetched: &Fetched, read_at: Instant, reading: &Reading) -> bool {
-    let passed = fetched.memory.boundary.is_some_and(|boundary| boundary <= fetched.now);
-    passed || read_at.elapsed() >= interval(fetched, reading)
+/// It is looked at again after a while, and when a window may have opened since.
+fn is_old(fetched: &Fetched, known: &KnownAudience) -> bool {
+    let passed = |boundary| known.at < boundary && boundary <= fetched.now;
+    fetched.memory.boundary.is_some_and(passed) || known.since.elapsed() >= interval(fetched, &known.reading)
 }
 
 async fn read(source: &ConfigMapAudience, namespace: &str, context: &Context) -> Result<Reading, Error> {
