@@ -5,7 +5,7 @@ use coupon_operator::api::webhook::Webhook;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 
-use crate::world::{CANARY, World, campaign, said, webhook};
+use crate::world::{CANARY, World, campaign, rehearsed, said, webhook};
 
 fn from_config_map(format: &str) -> Value {
     let mut campaign = campaign(0);
@@ -55,6 +55,22 @@ async fn i1_an_audience_in_a_config_map_is_read_again_while_its_window_is_open()
     write(&world, &lines(5..=6)).await;
     world.until_campaign_delivered(6).await;
     world.assert_each_got_one(6);
+}
+
+/// What was wrong in a window that has closed is no state of the campaign any more: the window was missed, and that is said.
+#[tokio::test]
+async fn an_audience_that_never_came_is_a_missed_window() {
+    let world = World::new().await;
+    let _operator = world.operator();
+    world.apply_secret(CANARY).await;
+    world.apply::<Webhook>(webhook()).await.unwrap();
+    let mut ends = from_config_map("NDJSON");
+    let end = rehearsed() + chrono::TimeDelta::from_std(world.age()).unwrap() + chrono::TimeDelta::seconds(6);
+    ends["spec"]["endTime"] = end.to_rfc3339_opts(chrono::SecondsFormat::Secs, true).into();
+    world.apply::<Campaign>(ends).await.unwrap();
+    until_ready_says(&world, "ConfigMapNotFound").await;
+    until_ready_says(&world, "Ended").await;
+    assert_eq!(world.campaign().await.status.unwrap().missed_windows, 1);
 }
 
 async fn said_ready(world: &World) -> String {

@@ -348,7 +348,7 @@ fn said(
 fn derived(mut status: CouponStatus, coupon: &Coupon) -> CouponStatus {
     let chain = progress::chain(&coupon.spec, &status);
     let standing = Standing::of(&coupon.spec, &status);
-    status.state = overall(&chain, standing.delivered());
+    status.state = overall(&chain);
     status.summary = Some(standing.summary());
     for link in &chain {
         // A later webhook of a chain is not sent when an earlier one took no record.
@@ -361,7 +361,7 @@ fn derived(mut status: CouponStatus, coupon: &Coupon) -> CouponStatus {
     status
 }
 
-fn overall(chain: &[Link], delivered: u32) -> CouponState {
+fn overall(chain: &[Link]) -> CouponState {
     let states: Vec<CouponState> = chain.iter().map(Link::state).collect();
     let any = |of: fn(&DeliveryStatus) -> &RowSet| chain.iter().any(|link| !of(&link.status).is_empty());
     if states.contains(&CouponState::Sending) {
@@ -372,7 +372,7 @@ fn overall(chain: &[Link], delivered: u32) -> CouponState {
         CouponState::Held
     } else if !any(|d| &d.failed) && !any(|d| &d.expired) {
         CouponState::Delivered
-    } else if delivered > 0 || any(|d| &d.accepted) {
+    } else if any(|d| &d.accepted) {
         CouponState::PartiallyFailed
     } else if any(|d| &d.failed) {
         CouponState::Failed
