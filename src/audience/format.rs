@@ -30,6 +30,8 @@ pub enum FormatError {
     NoArray,
     #[error("ends before the array does, after {0} profiles")]
     Cut(u64),
+    #[error("has more after the array of {0} profiles: put all of them into one")]
+    More(u64),
 }
 
 const EXAMPLE: &str =
@@ -72,15 +74,21 @@ impl std::fmt::Display for Place {
     }
 }
 
+/// What some programs write in front of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Profiles, one after the other. After an error there is nothing more.
 pub type Profiles = Box<dyn Iterator<Item = Result<Profile, FormatError>> + Send>;
 
 /// Reads profiles.
 ///
 /// # Errors
-/// If a CSV text has no column `integrationId`.
+/// If it cannot be read, or a CSV text has no column `integrationId`.
 pub fn profiles(format: AudienceFormat, source: impl Read + Send + 'static) -> Result<Profiles, FormatError> {
-    let source = BufReader::with_capacity(1 << 18, source);
+    let mut source = BufReader::with_capacity(1 << 18, source);
+    if source.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
+        source.consume(BYTE_ORDER_MARK.len());
+    }
     let profiles: Profiles = match format {
         AudienceFormat::Ndjson => Box::new(of_ndjson(source)),
         AudienceFormat::Csv => Box::new(of_csv(source)?),
@@ -182,6 +190,8 @@ enum State {
     Before,
     Inside,
     Ended,
+    /// It ended, and something follows.
+    More,
 }
 
 impl<R: BufRead> Iterator for Elements<R> {
@@ -211,8 +221,10 @@ impl<R: BufRead> Iterator for Elements<R> {
 impl<R: BufRead> Elements<R> {
     /// The text of the next element, up to the comma or bracket that ends it.
     fn element(&mut self, place: Place) -> Result<Option<Vec<u8>>, FormatError> {
-        if self.state == State::Ended {
-            return Ok(None);
+        match self.state {
+            State::Ended => return Ok(None),
+            State::More => return Err(FormatError::More(self.read)),
+            State::Before | State::Inside => {}
         }
         let (mut text, mut nesting) = (Vec::new(), Nesting::default());
         loop {
@@ -221,7 +233,7 @@ impl<R: BufRead> Elements<R> {
                 Step::Element => text.push(byte),
                 Step::Comma => return Ok(Some(text)),
                 Step::End => {
-                    self.state = State::Ended;
+                    self.state = if self.visible()?.is_some() { State::More } else { State::Ended };
                     // An array without elements, and only such a one, has nothing before its end.
                     let empty = self.read == 0 && text.trim_ascii().is_empty();
                     return Ok((!empty).then_some(text));
@@ -348,6 +360,7 @@ mod tests {
             (r#"[{"integrationId":"a"},"#, "ends before the array does, after 1 profiles"),
             (r#"[{"integrationId":"a"},]"#, "element 2: is no profile"),
             ("[,]", "element 1: is no profile"),
+            (r#"[{"integrationId":"a"}] [{"integrationId":"b"}]"#, "has more after the array of 1 profiles"),
             (r#"["a"]"#, "element 1: is no profile"),
         ] {
             let last = of(text).pop().unwrap();
@@ -366,6 +379,17 @@ mod tests {
             let error = profiles(format, text.as_bytes()).unwrap().find_map(Result::err).unwrap();
             let said = error.without_data();
             assert!(!said.contains("canary") && (said.contains("line ") || said.contains("element 2")), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_text() {
+        for (format, text) in [
+            (AudienceFormat::Ndjson, "\u{feff}{\"integrationId\":\"a\"}"),
+            (AudienceFormat::Csv, "\u{feff}integrationId\na\n"),
+            (AudienceFormat::Json, "\u{feff}[{\"integrationId\":\"a\"}]\n"),
+        ] {
+            assert_eq!(ids(format, text), ["a"]);
         }
     }
 

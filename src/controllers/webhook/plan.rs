@@ -111,6 +111,60 @@ mod tests {
     }
 
     #[test]
+    fn what_a_pause_waits_for_is_said() {
+        let (endpoint, address) = (Pause::Endpoint { message: "404".into() }, Pause::Address { message: "no".into() });
+        let told = |spec: &WebhookSpec, pause| {
+            let values = BTreeMap::from([(Reference::Secret { name: "s".into(), key: "k".into() }, value("v"))]);
+            let plan = run(spec, &validate::run(spec, &values), Some(pause));
+            (plan.verdict.reason, plan.next.is_some(), plan.verdict.message)
+        };
+        let or_its_secret = "404. Nothing is sent until this Webhook or its Secret changes; Coupons wait";
+        assert_eq!(told(&spec(), &endpoint), (reason::ENDPOINT_REJECTED, true, or_its_secret.into()));
+        let itself = "no. Nothing is sent until this Webhook changes; Coupons wait";
+        assert_eq!(told(&spec(), &address), (reason::ADDRESS_REFUSED, false, itself.into()));
+        let plain = WebhookSpec { headers: Vec::new(), ..spec() };
+        assert_eq!(told(&plain, &endpoint).2, "404. Nothing is sent until this Webhook changes; Coupons wait");
+    }
+
+    #[test]
+    fn a_suspended_webhook_is_ready_and_one_that_is_wrong_says_all_that_is() {
+        let values = BTreeMap::new();
+        let suspended = WebhookSpec { suspend: true, headers: Vec::new(), ..spec() };
+        let plan = run(&suspended, &validate::run(&suspended, &values), None);
+        assert_eq!((plan.verdict.reason, plan.verdict.ready, plan.next), (reason::SUSPENDED, true, None));
+        let wrong = WebhookSpec { url: "https://${$P}/".into(), payload: Some("{".into()), ..spec() };
+        let plan = run(&wrong, &validate::run(&wrong, &values), None);
+        assert_eq!((plan.verdict.reason, plan.next), (reason::INVALID, None));
+        let message = plan.verdict.message;
+        assert!(message.starts_with("spec.url: ") && message.contains("; spec.payload: "), "{message}");
+        let used = WebhookSpec { headers: Vec::new(), url: "https://a.example/${$P}".into(), ..spec() };
+        assert_eq!(run(&used, &validate::run(&used, &values), None).verdict.message, "");
+    }
+
+    #[test]
+    fn a_header_comes_from_a_secret_or_a_config_map_or_is_written() {
+        let header = |source: serde_json::Value| serde_json::from_value(source).unwrap();
+        let of = |source| Reference::of(&header(source));
+        let reference = json!({ "name": "n", "key": "k" });
+        let secret = of(json!({ "name": "X", "valueFrom": { "secretKeyRef": reference } })).unwrap();
+        assert_eq!(secret, Reference::Secret { name: "n".into(), key: "k".into() });
+        let map = of(json!({ "name": "X", "valueFrom": { "configMapKeyRef": reference } })).unwrap();
+        assert_eq!((map.key(), &map), ("k", &Reference::ConfigMap { name: "n".into(), key: "k".into() }));
+        assert_eq!(of(json!({ "name": "X", "value": "v" })), None);
+        let mut from_map = spec();
+        from_map.headers = vec![header(json!({ "name": "X", "valueFrom": { "configMapKeyRef": reference } }))];
+        let found = |found| validate::run(&from_map, &BTreeMap::from([(map.clone(), found)]));
+        assert_eq!(found(value("v")).unwrap().resolved.len(), 1);
+        for (problem, expected) in [
+            (FoundValue::NoObject, reason::CONFIG_MAP_NOT_FOUND),
+            (FoundValue::NoKey, reason::CONFIG_MAP_KEY_NOT_FOUND),
+        ] {
+            assert!(matches!(found(problem), Err(Invalid::Reference { reason, .. }) if reason == expected));
+        }
+        assert!(matches!(validate::run(&from_map, &BTreeMap::new()), Err(Invalid::Reference { .. })));
+    }
+
+    #[test]
     fn a_failing_endpoint_is_waited_for() {
         let plan = planned(value("v"), Some(&Pause::Failing { message: "HTTP 503".into() }));
         assert_eq!(plan.verdict.progress, crate::api::conditions::Progress::Working);
