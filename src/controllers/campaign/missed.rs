@@ -77,7 +77,7 @@ pub fn anniversaries_closed<'a>(
     from: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> impl Iterator<Item = (&'a Profile, Occurrence)> {
-    let closed = move |o: &Occurrence| o.window.end_time.is_some_and(|end| from < end && end <= now);
+    let closed = move |o: &Occurrence| o.window.end_time.is_some_and(|end| end <= now);
     let of_profile = move |profile: &'a Profile| {
         let date = timing.anniversary()?.month_day(|name| profile.attributes.get(name).cloned()).ok()?;
         let windows = timing.windows_for(date, from, now).into_iter();

@@ -322,6 +322,11 @@ fn anniversaries_are_issued_to_by_year_and_wake_at_each_recipients_boundary() {
     assert_eq!(plan.next_boundary, "2023-01-02T00:00:00Z".parse().ok());
     assert_eq!(plan.next_window, "2023-01-03T00:00:00Z".parse().ok());
     assert!(planned(&changes, &memory(None, false), "2023-01-02T12:00:00Z").issue.is_empty());
+    let mut known = changes.clone();
+    let year = |key: &str, issued| occurrence(key, "2022-01-01T00:00:00Z", "2024-01-01T00:00:00Z", issued, 0);
+    known["/status"] = json!({ "occurrences": [year("2022", 5), year("2023", 6)] });
+    let plan = planned(&known, &memory(None, false), DAY);
+    assert_eq!(plan.issue[0].opened.as_ref().map(|o| o.issued), Some(6), "its own year");
 }
 
 #[test]
