@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use coupon_operator::clock::Clock;
 use coupon_operator::controllers::context::Settings;
+use coupon_operator::controllers::leadership::{Leadership, Timings};
 use coupon_operator::controllers::run::Operator;
 use coupon_operator::delivery::client::{ClientOptions, ConnectTo, GuardedClient};
 use tracing_subscriber::EnvFilter;
@@ -41,6 +42,9 @@ pub struct Options {
     #[arg(long, env = "COUPON_OPERATOR_AUDIENCE_POLL_SECONDS", default_value = "300", value_parser = clap::value_parser!(u64).range(1..=86400))]
     audience_poll_seconds: u64,
 
+    #[command(flatten)]
+    election: Election,
+
     /// How logs are written.
     #[arg(long, env = "COUPON_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -48,6 +52,45 @@ pub struct Options {
     /// Which logs are written, such as info or `coupon_operator=debug`.
     #[arg(long, env = "COUPON_OPERATOR_LOG", default_value = "info")]
     log: String,
+}
+
+/// How one of several replicas is chosen to work, by a Lease (coordination.k8s.io/v1).
+#[derive(Args)]
+#[command(next_help_heading = "Leader election")]
+struct Election {
+    /// Work only while holding a Lease, so that one of several replicas works. Switch it off where exactly one operator runs, such as on a developer's machine.
+    #[arg(long, env = "COUPON_OPERATOR_LEADER_ELECTION", default_value_t = true, action = ArgAction::Set)]
+    leader_election: bool,
+
+    /// The namespace of the Lease. By default the pod's, or that of the kubeconfig's context.
+    #[arg(long, env = "COUPON_OPERATOR_LEASE_NAMESPACE")]
+    lease_namespace: Option<String>,
+
+    /// Another replica works when the Lease was not renewed for so long.
+    #[arg(long, env = "COUPON_OPERATOR_LEASE_DURATION_SECONDS", default_value = "15", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    lease_duration_seconds: u64,
+
+    /// A replica that could not renew its Lease for so long stops. Less than the Lease's duration.
+    #[arg(long, env = "COUPON_OPERATOR_LEASE_RENEW_DEADLINE_SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    lease_renew_deadline_seconds: u64,
+
+    /// How often the Lease is renewed, and looked at by the other replicas. Less than the renew deadline.
+    #[arg(long, env = "COUPON_OPERATOR_LEASE_RETRY_PERIOD_SECONDS", default_value = "2", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    lease_retry_period_seconds: u64,
+}
+
+impl Election {
+    fn leadership(&self) -> Result<Option<Leadership>, Box<dyn Error>> {
+        if !self.leader_election {
+            return Ok(None);
+        }
+        let timings = Timings::new(
+            Duration::from_secs(self.lease_duration_seconds),
+            Duration::from_secs(self.lease_renew_deadline_seconds),
+            Duration::from_secs(self.lease_retry_period_seconds),
+        )?;
+        Ok(Some(Leadership { namespace: self.lease_namespace.clone(), timings }))
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -65,6 +108,7 @@ impl Options {
             http: GuardedClient::new(&self.client_options(&clock)?, clock.clone())?,
             clock,
             namespace: self.namespace.clone(),
+            leadership: self.election.leadership()?,
             settings: Settings {
                 secret_poll: Duration::from_secs(self.secret_poll_seconds),
                 audience_poll: Duration::from_secs(self.audience_poll_seconds),

@@ -4,6 +4,7 @@ pub mod campaign;
 pub mod context;
 pub mod coupon;
 pub mod error;
+pub mod leadership;
 pub mod own_writes;
 pub mod run;
 pub mod standing;

@@ -3,9 +3,11 @@
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::stream::StreamExt;
+use futures::FutureExt;
+use futures::stream::{BoxStream, StreamExt};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::controller::{Action, Config, Controller, Error as ControllerError};
@@ -22,6 +24,7 @@ use super::context::{
     CampaignMemories, CodeLocks, Context, Deliveries, Endpoints, Failures, Listings, Settings, Signal, Stores,
 };
 use super::error::{Error, bounded};
+use super::leadership::{self, Leadership};
 use super::own_writes::OwnWrites;
 use super::watches::{self, changes, controller, coupons_of, namespaces, once, received, watch_webhooks};
 use super::{campaign, coupon, webhook};
@@ -41,6 +44,9 @@ const COUPONS_A_PAGE: u32 = 50;
 /// How long requests in flight may take to end after a signal. Kubernetes kills after 30 s by default.
 const GRACE: Duration = Duration::from_secs(25);
 
+/// How long giving back a Lease may take when the process is to stop.
+const RELEASE: Duration = Duration::from_secs(2);
+
 /// What the operator needs to run.
 pub struct Operator {
     pub client: Client,
@@ -49,13 +55,17 @@ pub struct Operator {
     pub settings: Settings,
     /// The one namespace to watch and work in; all of them if absent.
     pub namespace: Option<String>,
+    /// The Lease to hold while working; works without one if absent.
+    pub leadership: Option<Leadership>,
 }
 
-/// An operator that cannot start.
+/// Why an operator ended without having been asked to.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum RunError {
     #[error("the operating system gave no random numbers: {0}")]
     Random(String),
+    #[error("the Lease was lost: another replica leads, or the API server could not be reached; start again")]
+    LeaseLost,
 }
 
 /// What is watched.
@@ -93,14 +103,27 @@ impl Operator {
     /// threads: conditions are evaluated in place.
     ///
     /// # Errors
-    /// If the operator cannot start.
-    pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), StartError> {
-        let mut stop = std::pin::pin!(stop);
+    /// If the operator cannot start, or lost its Lease: no request is in flight any more then.
+    pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), RunError> {
+        let stop = stop.shared();
         tokio::select! {
             () = wait_for_crds(&self.client) => {}
-            () = &mut stop => return Ok(()),
+            () = stop.clone() => return Ok(()),
         }
         let scope = Scope { client: self.client.clone(), namespace: self.namespace.clone() };
+        let leadership = self.leadership.clone();
+        let work = self.prepare(scope)?;
+        match leadership {
+            Some(leadership) => work.while_leading(&leadership, stop).await,
+            None => {
+                work.until(stop).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Everything that works, none of it begun.
+    fn prepare(self, scope: Scope) -> Result<Work, RunError> {
         let listed = Listings::default();
         let own_writes = Arc::new(OwnWrites::default());
         let controllers = Controllers::new(&scope, &listed, &own_writes);
@@ -113,22 +136,7 @@ impl Operator {
             coupons: controllers.coupons.store(),
         };
         let context = Arc::new(self.context(stores, listed, own_writes, look_again)?);
-        let namespaces_changed = Signal::default();
-        let changed = namespaces_changed.subscribe();
-        let watch_namespaces = namespace_events.for_each(|()| {
-            namespaces_changed.send();
-            std::future::ready(())
-        });
-        tracing::info!(sender = context.sender, rehearsal = context.clock.is_set(), "operator started");
-        tokio::select! {
-            () = controllers.run(&scope, &context, &changed, looked_at) => {}
-            () = watch_namespaces => {}
-            () = context.pacer.run_timer() => {}
-            () = coupon::resolutions::run(scope.api(), &context) => {}
-            () = stop => {}
-        }
-        stop_deliveries(&context).await;
-        Ok(())
+        Ok(Work { scope, context, controllers, namespace_events: namespace_events.boxed(), looked_at })
     }
 
     fn context(
@@ -137,10 +145,10 @@ impl Operator {
         listed: Listings,
         own_writes: Arc<OwnWrites>,
         look_again: mpsc::UnboundedSender<ObjectRef<Guarded<Coupon>>>,
-    ) -> Result<Context, StartError> {
+    ) -> Result<Context, RunError> {
         let (mut sender, mut digest_key) = ([0_u8; 8], [0_u8; 32]);
         for bytes in [sender.as_mut_slice(), digest_key.as_mut_slice()] {
-            SysRng.try_fill_bytes(bytes).map_err(|e| StartError::Random(e.to_string()))?;
+            SysRng.try_fill_bytes(bytes).map_err(|e| RunError::Random(e.to_string()))?;
         }
         Ok(Context {
             reporter: Reporter { controller: "coupon-operator".to_owned(), instance: Some(hex::encode(sender)) },
@@ -163,6 +171,72 @@ impl Operator {
             code_locks: CodeLocks::default(),
             failures: Failures::default(),
         })
+    }
+}
+
+/// What an operator does, before it begins.
+struct Work {
+    scope: Scope,
+    context: Arc<Context>,
+    controllers: Controllers,
+    namespace_events: BoxStream<'static, ()>,
+    looked_at: mpsc::UnboundedReceiver<ObjectRef<Guarded<Coupon>>>,
+}
+
+impl Work {
+    /// Works until `stop` resolves, and then until requests in flight have ended.
+    async fn until(self, stop: impl Future<Output = ()>) {
+        let Self { scope, context, controllers, namespace_events, looked_at } = self;
+        let namespaces_changed = Signal::default();
+        let changed = namespaces_changed.subscribe();
+        let watch_namespaces = namespace_events.for_each(|()| {
+            namespaces_changed.send();
+            std::future::ready(())
+        });
+        tracing::info!(sender = context.sender, rehearsal = context.clock.is_set(), "operator started");
+        tokio::select! {
+            () = controllers.run(&scope, &context, &changed, looked_at) => {}
+            () = watch_namespaces => {}
+            () = context.pacer.run_timer() => {}
+            () = coupon::resolutions::run(scope.api(), &context) => {}
+            () = stop => {}
+        }
+        stop_deliveries(&context).await;
+    }
+
+    /// Works while it holds the Lease, which it gives back once requests in flight have ended.
+    async fn while_leading(
+        self,
+        leadership: &Leadership,
+        stop: impl Future<Output = ()> + Clone,
+    ) -> Result<(), RunError> {
+        let context = self.context.clone();
+        let place = leadership::Place { rehearsal: context.clock.is_set(), watched: self.scope.namespace.as_deref() };
+        let election = leadership.election(&context.client, place, &context.sender);
+        let leads = AtomicBool::new(false);
+        let lead = async {
+            leads.store(true, Ordering::SeqCst);
+            self.until(stop.clone()).await;
+        };
+        let told_while_waiting = async {
+            stop.clone().await;
+            if leads.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+        };
+        let lost = tokio::select! {
+            ended = election.with_lease(lead) => ended.is_none(),
+            () = told_while_waiting => {
+                // The answer to the request that took the Lease may have been on its way.
+                let _ = tokio::time::timeout(RELEASE, election.release()).await;
+                false
+            }
+        };
+        if lost {
+            stop_deliveries(&context).await;
+            return Err(RunError::LeaseLost);
+        }
+        Ok(())
     }
 }
 

@@ -214,6 +214,10 @@ mod tests {
             (DaySet::of([5]).last_in(4), DaySet::all().next_out(0), DaySet::all().next_in(-3)),
             (None, None, Some(0))
         );
+        let days = |set: &DaySet| (0..DAYS).filter(|day| set.contains(*day)).collect::<Vec<_>>();
+        assert_eq!(days(&DaySet::of([0, 1, 64, 65, 200]).days_before()), [0, 63, 64, 199]);
+        assert_eq!(days(&DaySet::of([0, 63, 64, 200]).next_days()), [1, 64, 65, 201]);
+        assert_eq!((set.len(), DaySet::none().len()), (5, 0));
         assert!(set.next_days().contains(1) && set.next_days().contains(64) && !set.next_days().contains(63));
     }
 

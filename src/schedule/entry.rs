@@ -1,5 +1,7 @@
 //! Entries of a schedule, parsed: what must hold together, and what is taken away.
 
+use std::cmp::Ordering;
+
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 use chrono_tz::Tz;
 
@@ -318,13 +320,14 @@ fn minutes(time: &TimeOfDay, place: &str) -> Result<(i64, i64), ScheduleError> {
     let from = minute_of_day(&time.from).ok_or_else(|| wrong(field("from"), &time.from, TIME_OF_DAY))?;
     let end = (time.to == "24:00").then_some(MINUTES_PER_DAY);
     let to = end.or_else(|| minute_of_day(&time.to)).ok_or_else(|| wrong(field("to"), &time.to, TIME_OF_DAY))?;
-    if from == to {
-        return Err(ScheduleError::Combination {
+    match to.cmp(&from) {
+        Ordering::Greater => Ok((from, to)),
+        Ordering::Less => Ok((from, to.saturating_add(MINUTES_PER_DAY))),
+        Ordering::Equal => Err(ScheduleError::Combination {
             field: format!("{place}.timeOfDay"),
             why: "from and to are the same: leave timeOfDay out for the whole day",
-        });
+        }),
     }
-    Ok((from, if to < from { to.saturating_add(MINUTES_PER_DAY) } else { to }))
 }
 
 fn minute_of_day(text: &str) -> Option<i64> {

@@ -8,15 +8,6 @@ use chrono_tz::{GapInfo, Tz};
 
 use super::days::{self, Day, DaySet};
 
-/// The instants of a local day: from its first to the first of the next. None if the zone skipped the
-/// day, as Pacific/Apia did 2011-12-30.
-#[must_use]
-pub fn day(zone: Tz, date: NaiveDate) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
-    let next = date.checked_add_days(Days::new(1))?;
-    let (start, end) = (first_instant(zone, date)?, first_instant(zone, next)?);
-    (start < end).then_some((start, end))
-}
-
 /// The first instant of a local day, midnight or, where midnight does not exist, what follows the gap.
 #[must_use]
 pub fn first_instant(zone: Tz, date: NaiveDate) -> Option<DateTime<Utc>> {
@@ -32,7 +23,7 @@ pub fn instant(zone: Tz, local: NaiveDateTime) -> Option<DateTime<Utc>> {
     }
 }
 
-/// The local date of an instant, by the days that [`day`] tells apart: where the clock fell back over
+/// The local date of an instant, by the days that [`first_instant`] begins: where the clock fell back over
 /// midnight, an instant belongs to the day that had begun.
 #[must_use]
 pub fn date(zone: Tz, instant: DateTime<Utc>) -> NaiveDate {

@@ -24,7 +24,7 @@ use crate::api::campaign::{CampaignRule, CampaignSpec, Window};
 pub use anniversary::{AnniversaryCalendar, AnniversaryError, MonthDay};
 pub use cron::CronError;
 use entry::{ALWAYS, Entry};
-pub use local::{date, day, first_instant, instant};
+pub use local::{date, first_instant, instant};
 pub use period::Period;
 pub use recurrence::RecurrenceError;
 use search::Search;

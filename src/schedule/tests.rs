@@ -330,3 +330,101 @@ fn a_rule_that_is_always_open_never_opens_and_has_no_boundary() {
     assert_eq!(openings, [None, None]);
     assert_eq!(always.open_at(utc("2026-01-01T00:00:00Z")), Some(Window::default()));
 }
+
+#[test]
+fn what_is_open_at_the_start_of_nothing_is_no_window_of_it() {
+    let first = calendar("Etc/UTC", &json!([{ "onDates": ["2026-01-01"] }]));
+    let noon = "2026-01-01T12:00:00Z";
+    assert_eq!(windows(&first, noon, noon), Vec::<String>::new());
+    assert_eq!(windows(&first, noon, "2026-01-01T12:00:01Z"), ["01-01T00:00/01-02T00:00"]);
+}
+
+#[test]
+fn a_window_holds_its_start_and_not_its_end_and_two_have_a_hull() {
+    let of = |start: &str, end: &str| Window { start_time: Some(utc(start)), end_time: Some(utc(end)) };
+    let [one, two, three] = ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z"];
+    assert!(of(one, two).contains(utc(one)) && !of(one, two).contains(utc(two)));
+    assert_eq!(of(one, two).hull(of(two, three)), of(one, three));
+    assert_eq!(of(two, three).hull(of(one, two)), of(one, three));
+    assert_eq!(of(one, two).hull(Window::default()), Window::default());
+}
+
+#[test]
+fn a_time_that_no_day_has_makes_no_window_of_an_anniversary() {
+    let of = |zone: &str, time: Value, date: &str, year: i32| {
+        let spec = campaign(zone, &json!([{ "anniversaryOf": { "attribute": "b" }, "timeOfDay": time }]), &json!({}));
+        let calendar = AnniversaryCalendar::of(&spec, &spec.rules[0]).unwrap().unwrap();
+        calendar.windows_of(MonthDay::parse(date).unwrap(), year).len()
+    };
+    let (in_gap, night) = (json!({ "from": "02:10", "to": "02:40" }), json!({ "from": "22:00", "to": "02:00" }));
+    assert_eq!(of("Europe/Berlin", in_gap.clone(), "03-29", 2026), 0);
+    assert_eq!(of("Europe/Berlin", in_gap, "03-29", 2027), 1);
+    assert_eq!(of("Pacific/Apia", night.clone(), "12-30", 2011), 0, "the zone left that day out");
+    assert_eq!(of("Pacific/Apia", night, "12-30", 2012), 1);
+}
+
+#[test]
+fn what_can_be_open_of_a_year_goes_from_the_first_day_of_anybody_to_the_last() {
+    let around = json!({ "anniversaryOf": { "attribute": "b", "daysBefore": 3, "daysAfter": 5 } });
+    let calendar = birthdays(&around);
+    assert_eq!(calendar.zone(), Tz::Europe__Berlin);
+    let year = Window { start_time: Some(utc("2025-12-28T23:00:00Z")), end_time: Some(utc("2027-01-06T23:00:00Z")) };
+    assert_eq!(calendar.year(2026), year);
+    let clipped = campaign("Europe/Berlin", &json!([around]), &json!({ "startTime": "2026-06-01T00:00:00Z" }));
+    let clipped = AnniversaryCalendar::of(&clipped, &clipped.rules[0]).unwrap().unwrap();
+    assert_eq!(clipped.year(2026).start_time, Some(utc("2026-06-01T00:00:00Z")));
+    assert_eq!(clipped.year(2020), Window::default());
+}
+
+/// What the next opening and boundary are is asked of all windows of ten years, one by one.
+#[test]
+fn the_next_opening_and_boundary_of_an_anniversary_are_the_first_of_all_its_windows() {
+    let around = |before: i32, after: i32| json!({ "attribute": "b", "daysBefore": before, "daysAfter": after });
+    for (schedules, exact) in [
+        (json!([{ "anniversaryOf": around(0, 0) }]), "2026-06-14T22:00:00Z"),
+        (
+            json!([{ "anniversaryOf": around(200, 200), "daysOfWeek": ["Friday", "Saturday", "Sunday", "Monday"] }]),
+            "2026-06-14T22:00:00Z",
+        ),
+        (
+            json!([{ "anniversaryOf": around(366, 366), "daysOfWeek": ["Wednesday", "Thursday"] }]),
+            "2026-06-16T22:00:00Z",
+        ),
+        (
+            json!([{ "anniversaryOf": around(300, 366), "timeOfDay": { "from": "22:00", "to": "02:00" } }]),
+            "2026-06-15T20:00:00Z",
+        ),
+    ] {
+        let spec = campaign("Europe/Berlin", &schedules, &json!({}));
+        let calendar = AnniversaryCalendar::of(&spec, &spec.rules[0]).unwrap().unwrap();
+        let hourly = (0..130).map(|i| utc("2026-01-01T00:30:00Z") + TimeDelta::hours(i * 97));
+        for date in ["06-15", "02-29", "01-01", "12-31"].map(|date| MonthDay::parse(date).unwrap()) {
+            for now in hourly.clone().chain([utc(exact)]) {
+                let all = calendar.windows(date, now - TimeDelta::days(1), now + TimeDelta::days(1200));
+                let starts = || all.iter().filter_map(|(_, w)| w.start_time).filter(|at| *at > now);
+                let ends = all.iter().filter_map(|(_, w)| w.end_time).filter(|at| *at > now);
+                assert_eq!(calendar.next_opening(date, now), starts().min(), "{schedules} {date:?} {now}");
+                assert_eq!(calendar.next_boundary(date, now), starts().chain(ends).min(), "{schedules} {date:?} {now}");
+            }
+        }
+    }
+}
+
+#[test]
+fn month_and_day_have_two_digits_each_and_a_cron_field_may_name_a_value_twice() {
+    assert_eq!(
+        ["01-01", "1-01", "01-1", "1-1"].map(|text| entry::month_day(text).is_some()),
+        [true, false, false, false]
+    );
+    let of = |cron: &str| in_2026("Etc/UTC", json!([{ "cron": cron }]));
+    assert_eq!(of("0 9 1 1,1 *"), of("0 9 1 1 *"));
+    assert_eq!((of("@annually"), of("@yearly").len()), (of("0 0 1 1 *"), 1));
+    let spec = campaign("Etc/UTC", &json!([{ "cron": "0 +9 * * *" }]), &json!({}));
+    assert!(of_is_refused(&spec), "a sign is no digit");
+    let empty = campaign("Etc/UTC", &json!([{ "cron": "0, 9 * * *" }]), &json!({}));
+    assert!(of_is_refused(&empty), "nothing is no number");
+}
+
+fn of_is_refused(campaign: &CampaignSpec) -> bool {
+    matches!(of(campaign), Err(ScheduleError::Cron { .. }))
+}

@@ -6,6 +6,7 @@
 //! Seeds are printed.
 
 mod doubt;
+mod leadership;
 mod matrix;
 mod proxy;
 mod verdict;

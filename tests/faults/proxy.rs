@@ -1,7 +1,7 @@
 //! A proxy between an operator and the API server.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -82,6 +82,7 @@ struct Shared {
     kill: Mutex<Option<Box<dyn FnMut() + Send>>>,
     bend: Mutex<Option<Bend>>,
     slow: Mutex<Option<&'static str>>,
+    silent: AtomicBool,
 }
 
 /// How long what is slow takes longer.
@@ -114,6 +115,7 @@ impl Proxy {
             kill: Mutex::default(),
             bend: Mutex::default(),
             slow: Mutex::default(),
+            silent: AtomicBool::new(false),
         });
         let app = axum::Router::new().fallback(handle).with_state(shared.clone());
         let stop = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -133,6 +135,11 @@ impl Proxy {
     /// Lists of this kind, by its plural, take long.
     pub fn slow_lists_of(&self, kind: &'static str) {
         *lock(&self.shared.slow) = Some(kind);
+    }
+
+    /// From now on no call is answered any more.
+    pub fn fall_silent(&self) {
+        self.shared.silent.store(true, Ordering::SeqCst);
     }
 
     /// How many calls there were.
@@ -191,6 +198,9 @@ impl Shared {
 
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let call = shared.calls.fetch_add(1, Ordering::SeqCst) + 1;
+    if shared.silent.load(Ordering::SeqCst) {
+        return instead(Wrong::Silence).await;
+    }
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     let path = parts.uri.path().to_owned();

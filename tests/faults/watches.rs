@@ -103,7 +103,7 @@ async fn whichever_kind_is_listed_last_the_operator_goes_on_where_it_was() {
     }
 }
 
-/// No leader is elected yet: both send, and each loses the compare-and-swap to the other. One is frozen at random
+/// As if there were no Lease: both send, and each loses the compare-and-swap to the other. One is frozen at random
 /// moments, for longer than its requests may take, and goes on with what it had begun.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_operators_at_once_one_frozen_again_and_again_the_promises_hold() {

@@ -39,6 +39,7 @@ impl SteeredOperator {
                 longest_sleep: Duration::from_millis(100),
             },
             namespace: Some(world.namespace.clone()),
+            leadership: None,
         };
         let run = async { operator.run(std::future::pending()).await.unwrap() };
         Self { clock, steering, task: tokio::spawn(run) }

@@ -43,6 +43,9 @@ pub struct World {
     logs: Mutex<Vec<PathBuf>>,
 }
 
+/// A restart after a kill does not wait for a Lease to run out, and two may run at once.
+const ALONE: [&str; 2] = ["--leader-election", "false"];
+
 impl World {
     /// With so many customers, customer-1 and so on, who all have an email.
     pub async fn new() -> Self {
@@ -113,20 +116,37 @@ impl World {
     #[allow(dead_code)] // the benchmarks use it
     /// An operator that logs as in production.
     pub fn quiet_operator(&self) -> GuardedChild {
-        self.start_logging("info", &["--clock-start", &rehearsed().to_rfc3339()], &self.control_plane.kubeconfig_path())
+        let clock = ["--clock-start", &rehearsed().to_rfc3339()];
+        self.start_logging("info", &[&clock[..], &ALONE].concat(), &self.control_plane.kubeconfig_path())
+    }
+
+    #[allow(dead_code)] // the fault tests use it
+    /// One of several operators, of which the one works that holds the Lease: its duration, renew deadline and retry
+    /// period, in seconds.
+    pub fn replica(&self, kubeconfig: &std::path::Path, timings: [u64; 3]) -> GuardedChild {
+        let now = (rehearsed() + TimeDelta::from_std(self.begun.elapsed()).unwrap()).to_rfc3339();
+        let [duration, deadline, period] = timings.map(|seconds| seconds.to_string());
+        let arguments = [
+            ["--clock-start", &now],
+            ["--lease-namespace", &self.namespace],
+            ["--lease-duration-seconds", &duration],
+            ["--lease-renew-deadline-seconds", &deadline],
+            ["--lease-retry-period-seconds", &period],
+        ];
+        self.start_logging("coupon_operator=debug,k8s_controller=debug,info", &arguments.concat(), kubeconfig)
     }
 
     fn start(&self, clock: &[&str], kubeconfig: &std::path::Path) -> GuardedChild {
-        self.start_logging("coupon_operator=debug,info", clock, kubeconfig)
+        self.start_logging("coupon_operator=debug,info", &[clock, &ALONE].concat(), kubeconfig)
     }
 
-    fn start_logging(&self, level: &str, clock: &[&str], kubeconfig: &std::path::Path) -> GuardedChild {
+    fn start_logging(&self, level: &str, arguments: &[&str], kubeconfig: &std::path::Path) -> GuardedChild {
         let mut logs = self.logs.lock().unwrap();
         let log = self.folder.path().join(format!("operator-{}.log", logs.len()));
         let operator = Spawn::new(env!("CARGO_BIN_EXE_coupon-operator"))
             .args(["run", "--log", level, "--secret-poll-seconds", "1", "--audience-poll-seconds", "1"])
             .args(["--namespace", &self.namespace])
-            .args(clock.to_vec())
+            .args(arguments.to_vec())
             .args(["--ca-bundle".into(), self.folder.path().join("ca.pem").into_os_string()])
             .args(["--connect-to".to_owned(), format!("eu1.api.clevertap.com:443={}", self.stand_in.address())])
             .args(["--connect-to".to_owned(), format!("shop.example:443={}", self.stand_in.address())])

@@ -221,8 +221,10 @@ mod tests {
 
     use super::super::missed::Missed;
     use super::super::plan::Memory;
+    use super::super::validate;
     use super::*;
     use crate::api::campaign::Window;
+    use crate::audience::Reading;
 
     fn occurrence(key: &str, end: &str, issued: i64, delivered: i64) -> Value {
         json!({ "rule": "r", "key": key, "window": { "startTime": "2022-01-01T00:00:00Z", "endTime": end }, "grantsUntil": end, "issued": issued, "delivered": delivered })
@@ -345,6 +347,42 @@ mod tests {
             (reason::COUPONS_MISSING.into(), false, "why".into())
         );
         assert_eq!(told(&with(vec![]), &applied(&[]), suspended).0, reason::SUSPENDED);
+    }
+
+    #[test]
+    fn what_a_campaign_waits_for_is_said_until_nothing_needs_it_any_more() {
+        let incomplete = Reading { problem: Some((reason::AUDIENCE_INCOMPLETE, "why".into())), ..Reading::default() };
+        let of = |validated: &Validated, reading: Option<Reading>, plan: &Plan, applied: &Applied| {
+            let fetched = Fetched { reading: reading.map(Arc::new), ..fetched(spec(), Value::Null) };
+            let status = status(&fetched, validated, plan, applied);
+            status.conditions.iter().find(|c| c.type_ == conditions::READY).unwrap().reason.clone()
+        };
+        let end = "2023-01-02T00:00:00Z";
+        let (settled, unsettled) = (applied(&[occurrence("k", end, 2, 2)]), applied(&[occurrence("k", end, 2, 1)]));
+        let waits = Plan { next_window: open().next_window, ..Plan::default() };
+        let unready = Validated { rules: vec![rule_whose_webhook_is_not_ready()], ..Validated::default() };
+        for (validated, reading, said) in [
+            (Validated::default(), Some(incomplete), reason::AUDIENCE_INCOMPLETE),
+            (unready, None, reason::WEBHOOK_NOT_READY),
+        ] {
+            for (plan, applied) in [(&open(), &settled), (&waits, &settled), (&Plan::default(), &unsettled)] {
+                assert_eq!(of(&validated, reading.clone(), plan, applied), said);
+            }
+            assert_eq!(of(&validated, reading, &Plan::default(), &settled), reason::COMPLETE);
+        }
+    }
+
+    fn rule_whose_webhook_is_not_ready() -> validate::PreparedRule {
+        let spec = serde_json::from_value(json!({
+            "audience": { "profiles": [] },
+            "rules": [{ "name": "r", "effects": [
+                { "createCoupon": {} }, { "sendWebhook": { "webhookRef": { "name": "w" } } }] }],
+        }))
+        .unwrap();
+        let webhook =
+            validate::KnownWebhook { parameters: Vec::new(), max_batch: 1, problem: Some("it is broken".into()) };
+        let webhooks = BTreeMap::from([("w".to_owned(), webhook)]);
+        validate::run(&spec, &validate::compile(&spec), &webhooks).rules.remove(0)
     }
 
     #[test]

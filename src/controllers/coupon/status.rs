@@ -126,9 +126,7 @@ impl Ends {
                     failed.push(row);
                     let (reason, message) =
                         record.map_or((&outcome.reason, &outcome.message), |record| (&record.reason, &record.message));
-                    if failures.len() < MOST_FAILURES {
-                        failures.push(failure(coupon, row, reason, message));
-                    }
+                    failures.push(failure(coupon, row, reason, message));
                 }
             }
         }
@@ -145,7 +143,7 @@ impl Ends {
             () if self.accepted == *rows => AttemptOutcome::Accepted,
             () if self.failed == *rows => AttemptOutcome::Rejected,
             () if self.unknown == *rows => AttemptOutcome::Unknown,
-            () if self.accepted.is_empty() && self.failed.is_empty() => AttemptOutcome::NotApplied,
+            () if self.is_fruitless() => AttemptOutcome::NotApplied,
             () => AttemptOutcome::PartlyAccepted,
         }
     }

@@ -33,7 +33,16 @@ impl Programs {
         let folder = tempfile::tempdir()?;
         let (stand_in, ready) = start_stand_in(folder.path(), rehearsed)?;
         let operator = Spawn::new(sibling("coupon-operator")?)
-            .args(["run", "--namespace", namespace, "--clock-start", rehearsed, "--ca-bundle"])
+            .args([
+                "run",
+                "--leader-election",
+                "false",
+                "--namespace",
+                namespace,
+                "--clock-start",
+                rehearsed,
+                "--ca-bundle",
+            ])
             .args([ready.ca.as_os_str()])
             .args(["--connect-to".to_owned(), format!("eu1.api.clevertap.com:443={}", ready.address)]);
         let operator = match kubeconfig {

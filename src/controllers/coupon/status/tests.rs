@@ -215,9 +215,16 @@ fn i4_each_row_of_a_request_becomes_what_its_own_record_says() {
     assert_eq!(found.failures[0].message.as_deref(), Some("why"));
     let held = attempted(batch(6), "1-5", &outcome(Verdict::Accepted, &records), OnUnknown::Hold);
     assert_eq!((one(&held).retrying.to_string(), one(&held).held.to_string()), ("3,5".into(), "4".into()));
-    let none = outcome(Verdict::Accepted, &[RETRY, Verdict::Unknown]);
     let summary = |coupon: &Coupon| one(coupon).last_attempt.as_ref().unwrap().outcome;
-    assert_eq!(summary(&attempted(batch(2), "1-2", &none, OnUnknown::Retry)), Some(AttemptOutcome::NotApplied));
+    for (records, expected) in [
+        (vec![RETRY, Verdict::Unknown], AttemptOutcome::NotApplied),
+        (vec![Verdict::Accepted, Verdict::Accepted], AttemptOutcome::Accepted),
+        (vec![Verdict::Accepted, RETRY], AttemptOutcome::PartlyAccepted),
+        (vec![Verdict::Rejected, RETRY], AttemptOutcome::PartlyAccepted),
+    ] {
+        let of_two = attempted(batch(2), "1-2", &outcome(Verdict::Accepted, &records), OnUnknown::Retry);
+        assert_eq!(summary(&of_two), Some(expected), "{records:?}");
+    }
 }
 
 #[test]
