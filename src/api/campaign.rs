@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use super::audience::{Audience, AudienceFormat, ConfigMapAudience, HttpAudience, Profile};
 use super::schedule::Schedule;
 
 /// Who gets a coupon code, when, and what is done with it.
@@ -89,72 +90,6 @@ pub struct CampaignSpec {
 
 fn default_time_zone() -> String {
     "Etc/UTC".to_owned()
-}
-
-/// Who the customers are: from one source.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("has(self.profiles) != has(self.configMapRef)")
-        .message("an audience has one source: write either profiles or configMapRef")
-)]
-pub struct Audience {
-    /// The customers, written here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1000))]
-    pub profiles: Option<Vec<Profile>>,
-    /// A ConfigMap that holds them. It is read when a window opens, and again while one is open.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config_map_ref: Option<ConfigMapAudience>,
-}
-
-impl Audience {
-    /// The customers that are written in the Campaign itself.
-    #[must_use]
-    pub fn written(&self) -> &[Profile] {
-        self.profiles.as_deref().unwrap_or_default()
-    }
-}
-
-/// A key of a ConfigMap in the Campaign's namespace that holds an audience.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct ConfigMapAudience {
-    /// The ConfigMap's name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// The key in its data, or in its binaryData.
-    #[schemars(length(min = 1, max = 253))]
-    pub key: String,
-    /// How it is written: `NDJSON`, a JSON object a line; `CSV` (RFC 4180) with a header row and a column `integrationId`; or `JSON`, one array.
-    #[serde(default)]
-    pub format: AudienceFormat,
-}
-
-/// How an audience is written.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum AudienceFormat {
-    #[default]
-    #[serde(rename = "NDJSON")]
-    Ndjson,
-    #[serde(rename = "CSV")]
-    Csv,
-    #[serde(rename = "JSON")]
-    Json,
-}
-
-/// A customer.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Profile {
-    /// The customer's id in your system and at CleverTap (its `identity`). Space around it is ignored.
-    #[schemars(length(min = 1, max = 1024))]
-    #[x_kube(validation = Rule::new("self.trim() != ''").message("integrationId must not be empty"))]
-    pub integration_id: String,
-    /// Values for `${$Profile.Attributes.X}`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "super::any_json_map")]
-    pub attributes: BTreeMap<String, Value>,
 }
 
 /// A rule: while it is open, each customer gets one code for its occurrence, never two.

@@ -1,5 +1,6 @@
 //! The kinds of `coupon-operator.dev/v1alpha1`: their types, bounds and CEL rules, nothing else.
 
+pub mod audience;
 pub mod campaign;
 pub mod conditions;
 pub mod coupon;

@@ -16,6 +16,9 @@ pub enum Error {
     /// Somebody else wrote the object meanwhile: what was planned is planned anew.
     #[error("{0} was changed meanwhile")]
     Changed(String),
+    /// What was read of an audience cannot be read again.
+    #[error("the audience: {0}")]
+    Audience(String),
 }
 
 /// What follows of an error.
@@ -42,7 +45,7 @@ impl Error {
                 400 | 401 | 403 | 404 | 405 | 413 | 422 => Class::Terminal,
                 _ => Class::Transient,
             },
-            Self::Api(_) | Self::Deadline => Class::Transient,
+            Self::Api(_) | Self::Deadline | Self::Audience(_) => Class::Transient,
         }
     }
 

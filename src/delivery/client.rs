@@ -23,6 +23,7 @@ use super::address::is_public;
 use super::endpoint::OutgoingRequest;
 use super::outcome::{Answer, Body, NoAnswer, NotSent, Observation};
 use super::retry::parse_retry_after;
+use super::secret::Redacted;
 use crate::api::webhook::Method;
 use crate::clock::Clock;
 
@@ -73,6 +74,13 @@ pub enum ClientError {
     Build(reqwest::Error),
 }
 
+/// Why a GET had no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    AddressRefused,
+    NoAnswer,
+}
+
 /// The guarded client.
 pub struct GuardedClient {
     guarded: Client,
@@ -119,6 +127,26 @@ impl GuardedClient {
             Ok(Err(error)) => progress.failed(&error, request.body.is_some()),
             Err(()) => progress.timed_out(request.body.is_some()),
         }
+    }
+
+    /// Asks for what is at an address, and gives the answer once its head is there. How long that and the body may take
+    /// is for the caller to say.
+    ///
+    /// # Errors
+    /// If there was no answer.
+    pub async fn get(
+        &self,
+        url: &Url,
+        headers: Vec<(String, Redacted<String>)>,
+    ) -> Result<reqwest::Response, Unanswered> {
+        let (client, dialed, host) = self.route(url).ok_or(Unanswered::AddressRefused)?;
+        let (method, url) = (Method::Get, url.clone());
+        let request = OutgoingRequest { method, url, headers, body: None, count: 0, records: Vec::new() };
+        let built = build_request(client, &request, dialed, host, &Arc::default()).ok_or(Unanswered::NoAnswer)?;
+        client
+            .execute(built)
+            .await
+            .map_err(|error| if was_refused(&error) { Unanswered::AddressRefused } else { Unanswered::NoAnswer })
     }
 
     /// The client for a url, the url to dial, and the host to name when that differs.

@@ -216,6 +216,12 @@ impl ResolvedHeader {
         (!value.is_empty() && is_carried(value))
             .then(|| Self { name: name.to_owned(), value: Redacted::new(value.to_owned()) })
     }
+
+    /// Its name and value.
+    #[must_use]
+    pub fn into_pair(self) -> (String, Redacted<String>) {
+        (self.name, self.value)
+    }
 }
 
 /// A Webhook, ready to make requests.

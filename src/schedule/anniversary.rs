@@ -84,6 +84,12 @@ impl AnniversaryCalendar {
         self.calendar.zone
     }
 
+    /// The attribute whose date it goes by.
+    #[must_use]
+    pub fn attribute(&self) -> &str {
+        &self.attribute
+    }
+
     /// The date that a recipient's attributes hold.
     ///
     /// # Errors

@@ -90,9 +90,10 @@ impl Common {
     ) -> Result<(), Box<dyn Error>> {
         let Some(path) = &self.profiles else {
             let audience = &checked.campaign.spec.audience;
-            if let Some(source) = &audience.config_map_ref {
-                let (campaign, map) = (preview::name(checked), &source.name);
-                return Err(format!("the audience of Campaign {campaign} is in ConfigMap {map}, which is not read here: give its customers with --profiles FILE").into());
+            let in_map = audience.config_map_ref.as_ref().map(|source| format!("in ConfigMap {}", source.name));
+            if let Some(place) = in_map.or_else(|| audience.http.as_ref().map(|_| "at a web address".to_owned())) {
+                let campaign = preview::name(checked);
+                return Err(format!("the audience of Campaign {campaign} is {place}, which is not read here: give its customers with --profiles FILE").into());
             }
             return audience.written().chunks(preview::recipients::BATCH).try_for_each(look);
         };

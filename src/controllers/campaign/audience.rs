@@ -1,28 +1,39 @@
 //! Reads an audience that is not written in its Campaign, when it is time to.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
+use url::Url;
 
 use super::fetch::Fetched;
 use super::reopen;
 use super::validate::Validated;
-use crate::api::campaign::{ConfigMapAudience, Profile};
+use crate::api::campaign::{Audience, AudienceFormat, ConfigMapAudience, HttpAudience, Profile};
 use crate::api::conditions::reason;
-use crate::audience::{Reading, format};
+use crate::audience::http::{self, Download};
+use crate::audience::spool::{Bounds, Spool, Spooled};
+use crate::audience::{Reading, Source, format};
 use crate::controllers::context::{Context, KnownAudience};
 use crate::controllers::error::{Error, bounded};
+use crate::controllers::webhook;
+use crate::controllers::webhook::validate::{FoundValue, Invalid, Reference, joined};
+use crate::delivery::endpoint::ResolvedHeader;
+use crate::delivery::secret::Redacted;
 
 /// What is wrong with an audience may be put right sooner than it is looked at again otherwise.
 const MENDED: Duration = Duration::from_secs(30);
 
+/// More is no audience, but a mistake.
+const BOUNDS: Bounds = Bounds { bytes: 8 << 30, records: 10_000_000 };
+
 /// Sees the audience as it is now, where it is not written in the Campaign: what was read not long ago, or what is read.
 /// While nobody can be issued to, there is none.
 pub async fn look(fetched: &mut Fetched, validated: &Validated, context: &Context) -> Result<(), Error> {
-    let Some(source) = &fetched.campaign.spec.audience.config_map_ref else { return Ok(()) };
-    if !is_wanted(fetched, validated) {
+    let Audience { profiles, config_map_ref, http } = &fetched.campaign.spec.audience;
+    if profiles.is_some() || !is_wanted(fetched, validated) {
         return Ok(());
     }
     let known = context.campaigns.get(&fetched.namespace, &fetched.name).audience;
@@ -31,7 +42,12 @@ pub async fn look(fetched: &mut Fetched, validated: &Validated, context: &Contex
         return Ok(());
     }
     let (since, at) = (Instant::now(), fetched.now);
-    let reading = Arc::new(read(source, &fetched.namespace, context).await?);
+    let before = known.as_ref().map(|known| known.reading.clone());
+    let reading = match (config_map_ref, http) {
+        (Some(source), _) => Arc::new(of_config_map(source, &fetched.namespace, context).await?),
+        (None, Some(source)) => of_http(source, &attributes(validated), before, &fetched.namespace, context).await?,
+        (None, None) => return Ok(()),
+    };
     context.campaigns.update(&fetched.namespace, &fetched.name, |memory| {
         memory.audience = Some(KnownAudience { since, at, reading: reading.clone() });
     });
@@ -67,12 +83,9 @@ fn is_old(fetched: &Fetched, known: &KnownAudience) -> bool {
     fetched.memory.boundary.is_some_and(passed) || known.since.elapsed() >= interval(fetched, &known.reading)
 }
 
-async fn read(source: &ConfigMapAudience, namespace: &str, context: &Context) -> Result<Reading, Error> {
+async fn of_config_map(source: &ConfigMapAudience, namespace: &str, context: &Context) -> Result<Reading, Error> {
     let ConfigMapAudience { name, key, format } = source;
-    let nobody = |reason, what: String| Reading {
-        profiles: Vec::new(),
-        problem: Some((reason, format!("spec.audience.configMapRef: {what}"))),
-    };
+    let nobody = |reason, what: String| nobody(reason, format!("spec.audience.configMapRef: {what}"));
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
     let Some(map) = bounded(api.get_opt(name)).await? else {
         let what = format!("ConfigMap {name} does not exist in this namespace: create it with the key {key}");
@@ -87,8 +100,74 @@ async fn read(source: &ConfigMapAudience, namespace: &str, context: &Context) ->
     Ok(tokio::task::block_in_place(|| of_bytes(bytes, *format, &place)))
 }
 
+fn nobody(reason: &'static str, message: String) -> Reading {
+    Reading { problem: Some((reason, message)), ..Reading::default() }
+}
+
+/// The attributes whose dates rules go by.
+fn attributes(validated: &Validated) -> BTreeSet<String> {
+    let calendars = validated.timings.iter().filter_map(|(_, timing)| timing.anniversary());
+    calendars.map(|calendar| calendar.attribute().to_owned()).collect()
+}
+
+async fn of_http(
+    source: &HttpAudience,
+    attributes: &BTreeSet<String>,
+    before: Option<Arc<Reading>>,
+    namespace: &str,
+    context: &Context,
+) -> Result<Arc<Reading>, Error> {
+    // One that cannot be parsed is said by the validation.
+    let Ok(url) = Url::parse(&source.url) else { return Ok(Arc::default()) };
+    let values = webhook::fetch::values(&source.headers, namespace, context).await?;
+    let headers = match headers(source, &values) {
+        Ok(headers) => headers,
+        Err((reason, message)) => return Ok(Arc::new(nobody(reason, message))),
+    };
+    let known = before.as_ref().and_then(|before| before.entity_tag.as_deref());
+    let limits = http::Limits::default();
+    let download = http::read(&context.http, &url, &headers, known, limits).await;
+    match (download.map_err(|error| Error::Audience(error.to_string()))?, before) {
+        (Download::Unchanged, Some(before)) => Ok(before),
+        (Download::Unchanged, None) => Ok(Arc::default()),
+        (Download::Read { spool, entity_tag, problem }, _) => {
+            let (format, attributes) = (source.format, attributes.clone());
+            let look = move || of_spool(spool, format, &attributes, entity_tag, problem);
+            let looked = tokio::task::spawn_blocking(look).await;
+            looked.map(Arc::new).map_err(|error| Error::Audience(error.to_string()))
+        }
+    }
+}
+
+type Headers = Vec<(String, Redacted<String>)>;
+
+fn headers(source: &HttpAudience, values: &BTreeMap<Reference, FoundValue>) -> Result<Headers, (&'static str, String)> {
+    let written = source.headers.iter().filter_map(|h| Some((h.name.clone(), Redacted::new(h.value.clone()?))));
+    match webhook::validate::resolved("spec.audience.http", &source.headers, values) {
+        Ok(resolved) => Ok(written.chain(resolved.into_iter().map(ResolvedHeader::into_pair)).collect()),
+        Err(Invalid::Reference { reason, message }) => Err((reason, message)),
+        Err(Invalid::Spec(errors)) => Err((reason::INVALID, joined(&errors))),
+    }
+}
+
+fn of_spool(
+    spool: Spool,
+    format: AudienceFormat,
+    attributes: &BTreeSet<String>,
+    entity_tag: Option<String>,
+    problem: Option<http::Problem>,
+) -> Reading {
+    let (spooled, flaw) = Spooled::of(spool, format, BOUNDS, attributes);
+    let said = flaw.map(|flaw| flaw.without_data(spooled.pages())).or_else(|| problem.map(|p| p.to_string()));
+    let (count, entity_tag) = (spooled.count(), entity_tag.filter(|_| said.is_none()));
+    let message =
+        |said| format!("spec.audience.http: {said}. The {count} before it are issued to; the rest are not known");
+    let problem = said.map(|said| (reason::AUDIENCE_INCOMPLETE, message(said)));
+    Reading { profiles: Source::Spooled(spooled), problem, entity_tag }
+}
+
 /// Those before an error are read; it says how many.
-fn of_bytes(bytes: Vec<u8>, format: crate::api::campaign::AudienceFormat, place: &str) -> Reading {
+fn of_bytes(bytes: Vec<u8>, format: AudienceFormat, place: &str) -> Reading {
     let mut read: Vec<Profile> = Vec::new();
     let result = format::profiles(format, std::io::Cursor::new(bytes))
         .and_then(|profiles| profiles.into_iter().try_for_each(|profile| profile.map(|profile| read.push(profile))));
@@ -99,19 +178,22 @@ fn of_bytes(bytes: Vec<u8>, format: crate::api::campaign::AudienceFormat, place:
         );
         (reason::AUDIENCE_INCOMPLETE, message)
     });
-    Reading { profiles: read, problem }
+    Reading { profiles: Source::Held(read), problem, entity_tag: None }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::campaign::AudienceFormat;
+
+    fn held(reading: &Reading) -> &[Profile] {
+        reading.profiles.of_dates()
+    }
 
     #[test]
     fn what_was_read_before_an_error_counts_and_the_rest_is_said_to_be_missing() {
         let text = b"integrationId,tier\nada,gold\ngrace\n".to_vec();
         let reading = of_bytes(text, AudienceFormat::Csv, "key k of ConfigMap m");
-        assert_eq!(reading.profiles.len(), 1);
+        assert_eq!(held(&reading).len(), 1);
         let (reason, message) = reading.problem.unwrap();
         assert_eq!(reason, reason::AUDIENCE_INCOMPLETE);
         assert!(
@@ -120,6 +202,6 @@ mod tests {
         );
         assert!(message.ends_with("The 1 before it are issued to; the rest are not known"), "{message}");
         let whole = of_bytes(b"[{\"integrationId\":\"a\"}]".to_vec(), AudienceFormat::Json, "");
-        assert_eq!((whole.profiles.len(), whole.problem), (1, None));
+        assert_eq!((held(&whole).len(), whole.problem), (1, None));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -13,7 +14,7 @@ use super::reopen;
 use super::validate::{self, CompiledRule, KnownWebhook};
 use crate::api::campaign::{Campaign, Profile};
 use crate::api::conditions;
-use crate::audience::Reading;
+use crate::audience::{self, Batches, Reading};
 use crate::controllers::context::Context;
 
 /// A Campaign with what its plan depends on.
@@ -52,9 +53,24 @@ pub fn run(object: &DeserializeGuard<Campaign>, context: &Context) -> Option<Fet
 }
 
 impl Fetched {
-    /// The audience as far as it is known.
-    pub fn profiles(&self) -> &[Profile] {
-        self.reading.as_ref().map_or_else(|| self.campaign.spec.audience.written(), |reading| &reading.profiles)
+    /// The audience as far as it is known, so many at a time.
+    pub fn batches(&self, size: usize) -> Batches<'_> {
+        match &self.reading {
+            Some(reading) => reading.profiles.batches(size),
+            None => audience::batches_of(self.campaign.spec.audience.written(), size),
+        }
+    }
+
+    /// Enough of the audience to know on which dates there is somebody.
+    pub fn of_dates(&self) -> &[Profile] {
+        let written = || self.campaign.spec.audience.written();
+        self.reading.as_ref().map_or_else(written, |reading| reading.profiles.of_dates())
+    }
+
+    /// How many of the audience name an id that was named before.
+    pub fn repeated(&self) -> usize {
+        let written = || audience::repeated(self.campaign.spec.audience.written());
+        self.reading.as_ref().map_or_else(written, |reading| reading.profiles.repeated())
     }
 
     /// What keeps some of the audience from being known.
@@ -88,6 +104,11 @@ fn known(name: &str, namespace: &str, context: &Context) -> Option<KnownWebhook>
     Some(KnownWebhook { max_batch: webhook.spec.max_batch(), parameters: webhook.spec.parameters, problem })
 }
 
+fn audience_poll(campaign: &Campaign, context: &Context) -> Duration {
+    let own = campaign.spec.audience.http.as_ref().and_then(|http| u64::try_from(http.poll_seconds?).ok());
+    own.map_or(context.settings.audience_poll, Duration::from_secs)
+}
+
 /// What is known from earlier reconciles.
 fn remember(campaign: &Campaign, namespace: &str, name: &str, context: &Context) -> Memory {
     let uid = campaign.uid().unwrap_or_default();
@@ -111,7 +132,7 @@ fn remember(campaign: &Campaign, namespace: &str, name: &str, context: &Context)
         since_pass: known.passed_at.filter(|_| same).map(|at| at.elapsed()),
         able: known.able,
         coupons_changed: known.coupons_changed,
-        audience_poll: context.settings.audience_poll,
+        audience_poll: audience_poll(campaign, context),
         boundary: known.boundary,
         outcome: if same { known.outcome } else { PassOutcome::default() },
     }

@@ -28,7 +28,7 @@ pub async fn reconcile(object: Arc<DeserializeGuard<Campaign>>, context: Arc<Con
     let Some(mut fetched) = fetch::run(&object, &context) else { return Ok(Action::await_change()) };
     let validated = validate::run(&fetched.campaign.spec, &fetched.compiled, &fetched.webhooks);
     audience::look(&mut fetched, &validated, &context).await?;
-    let plan = plan::run((&fetched.campaign, fetched.profiles()), &validated, &fetched.memory, fetched.now);
+    let plan = plan::run((&fetched.campaign, fetched.of_dates()), &validated, &fetched.memory, fetched.now);
     let applied = apply::run(&fetched, &validated, &plan, &context).await?;
     let longest = audience::sleep(&fetched, context.settings.longest_sleep);
     let wake = plan::wake(&plan, &applied, longest, fetched.now);

@@ -1,7 +1,5 @@
 //! What a Campaign's status says, and its one write.
 
-use std::collections::HashSet;
-
 use chrono::{DateTime, SubsecRound, Utc};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
@@ -9,7 +7,7 @@ use kube::{Api, ResourceExt};
 use super::fetch::Fetched;
 use super::plan::{Applied, PassOutcome, Plan, is_settled};
 use super::validate::{Problem, Validated};
-use crate::api::campaign::{Campaign, CampaignStatus, OccurrenceStatus, Profile};
+use crate::api::campaign::{Campaign, CampaignStatus, OccurrenceStatus};
 use crate::api::conditions::{self, Fact, Verdict, reason};
 use crate::controllers::context::Context;
 use crate::controllers::error::{Error, bounded};
@@ -158,7 +156,7 @@ fn verdict(
         None => progress(plan, standing),
     };
     let warnings = plan.warnings.iter().map(|warning| [". Warning: ", warning]).collect::<Vec<_>>().concat().concat();
-    Verdict::ready(reason, message + &of_earlier(standing) + &of_repeated(fetched.profiles()) + &warnings)
+    Verdict::ready(reason, message + &of_earlier(standing) + &of_repeated(fetched.repeated()) + &warnings)
 }
 
 fn not_ready(problem: &Problem, all: &[Problem]) -> Verdict {
@@ -190,9 +188,8 @@ fn of_earlier(standing: Standing) -> String {
     }
 }
 
-fn of_repeated(profiles: &[Profile]) -> String {
-    let distinct: HashSet<&str> = profiles.iter().map(|p| p.integration_id.trim()).collect();
-    match profiles.len().saturating_sub(distinct.len()) {
+fn of_repeated(repeated: usize) -> String {
+    match repeated {
         0 => String::new(),
         n => format!(". Warning: the audience names {n} ids more than once; each counts once"),
     }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use std::sync::Arc;
 
-use crate::api::campaign::{CampaignRule, CampaignSpec, CreateCoupon, SendWebhook};
+use crate::api::campaign::{Audience, CampaignRule, CampaignSpec, CreateCoupon, SendWebhook};
 use crate::api::conditions::reason;
 use crate::api::webhook::Parameter;
+use crate::audience;
 use crate::issuing::codes::CodeFormat;
 use crate::issuing::draft::{PreparedDelivery, PreparedEffects};
 use crate::rules::eligibility::Eligibility;
@@ -81,9 +82,13 @@ pub fn run(spec: &CampaignSpec, compiled: &[CompiledRule], webhooks: &BTreeMap<S
     for rule in spec.rules.iter().filter(|rule| !names.insert(&rule.name)) {
         validated.problems.push(invalid(format!("spec.rules[{}]: two rules have this name", rule.name)));
     }
-    if spec.audience.profiles.is_some() == spec.audience.config_map_ref.is_some() {
-        validated.problems.push(invalid("spec.audience: write one source, either profiles or configMapRef".to_owned()));
+    let Audience { profiles, config_map_ref, http } = &spec.audience;
+    if [profiles.is_some(), config_map_ref.is_some(), http.is_some()].into_iter().filter(|written| *written).count()
+        != 1
+    {
+        validated.problems.push(invalid("spec.audience: write one source: profiles, configMapRef or http".to_owned()));
     }
+    validated.problems.extend(http.iter().flat_map(audience::http::problems).map(|error| invalid(error.to_string())));
     for (rule, compiled) in spec.rules.iter().zip(compiled) {
         if let Ok(timing) = &compiled.timing {
             validated.timings.push((rule.name.clone(), timing.clone()));

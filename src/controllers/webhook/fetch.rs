@@ -7,7 +7,7 @@ use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt};
 
 use super::validate::{FoundValue, Reference};
-use crate::api::webhook::{Webhook, WebhookSpec};
+use crate::api::webhook::{Header, Webhook};
 use crate::controllers::context::Context;
 use crate::controllers::error::{Error, bounded};
 use crate::delivery::secret::Redacted;
@@ -26,18 +26,19 @@ pub async fn run(object: &DeserializeGuard<Webhook>, context: &Context) -> Resul
     if !context.works_in(&namespace) {
         return Ok(None);
     }
-    let values = values(&webhook.spec, &namespace, context).await?;
+    let values = values(&webhook.spec.headers, &namespace, context).await?;
     Ok(Some(Fetched { webhook: webhook.clone(), namespace, values }))
 }
 
-async fn values(
-    spec: &WebhookSpec,
+/// The values that headers name.
+pub(in crate::controllers) async fn values(
+    headers: &[Header],
     namespace: &str,
     context: &Context,
 ) -> Result<BTreeMap<Reference, FoundValue>, Error> {
     let (mut secrets, mut config_maps) = (BTreeMap::new(), BTreeMap::new());
     let mut found = BTreeMap::new();
-    for reference in spec.headers.iter().filter_map(Reference::of) {
+    for reference in headers.iter().filter_map(Reference::of) {
         let data = match &reference {
             Reference::Secret { name, .. } => match secrets.get(name) {
                 Some(data) => data,

@@ -65,17 +65,30 @@ pub enum Invalid {
 /// Why it cannot, with what to do.
 pub fn run(spec: &WebhookSpec, values: &BTreeMap<Reference, FoundValue>) -> Result<Validated, Invalid> {
     let templates = Templates::parse(spec).map_err(Invalid::Spec)?;
-    let mut resolved = Vec::new();
-    for (i, header) in spec.headers.iter().enumerate() {
-        if let Some(reference) = Reference::of(header) {
-            let found = values.get(&reference).unwrap_or(&FoundValue::NoObject);
-            resolved.push(resolve(i, header, &reference, found)?);
-        }
-    }
+    let resolved = resolved("spec", &spec.headers, values)?;
     Ok(Validated { templates, resolved })
 }
 
-fn resolve(i: usize, header: &Header, reference: &Reference, found: &FoundValue) -> Result<ResolvedHeader, Invalid> {
+/// The headers whose values come from Secrets and ConfigMaps; `place` has them as `headers`.
+///
+/// # Errors
+/// What is missing or unusable.
+pub fn resolved(
+    place: &str,
+    headers: &[Header],
+    values: &BTreeMap<Reference, FoundValue>,
+) -> Result<Vec<ResolvedHeader>, Invalid> {
+    let mut resolved = Vec::new();
+    for (i, header) in headers.iter().enumerate() {
+        if let Some(reference) = Reference::of(header) {
+            let found = values.get(&reference).unwrap_or(&FoundValue::NoObject);
+            resolved.push(resolve(&format!("{place}.headers[{i}]"), header, &reference, found)?);
+        }
+    }
+    Ok(resolved)
+}
+
+fn resolve(place: &str, header: &Header, reference: &Reference, found: &FoundValue) -> Result<ResolvedHeader, Invalid> {
     let (kind, name, key, no_object, no_key) = match reference {
         Reference::Secret { name, key } => {
             ("Secret", name, key, reason::SECRET_NOT_FOUND, reason::SECRET_KEY_NOT_FOUND)
@@ -84,7 +97,7 @@ fn resolve(i: usize, header: &Header, reference: &Reference, found: &FoundValue)
             ("ConfigMap", name, key, reason::CONFIG_MAP_NOT_FOUND, reason::CONFIG_MAP_KEY_NOT_FOUND)
         }
     };
-    let field = format!("spec.headers[{i}].valueFrom ({})", header.name);
+    let field = format!("{place}.valueFrom ({})", header.name);
     let refuse = |reason, what: String| Err(Invalid::Reference { reason, message: format!("{field}: {what}") });
     match found {
         FoundValue::NoObject => {

@@ -6,6 +6,7 @@ mod create;
 mod round;
 mod select;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -52,7 +53,7 @@ impl Pass<'_> {
             // Earlier rules took their time, and the window closed meanwhile.
             return Ok(Done { again: true, ..Done::default() });
         }
-        if issue.opened.is_none() && !self.is_for_somebody(issue) {
+        if issue.opened.is_none() && !self.is_for_somebody(issue)? {
             return Ok(Done::default());
         }
         let mut books = self.books(&issue.rule.name).await?;
@@ -72,11 +73,25 @@ impl Pass<'_> {
     }
 
     /// False if it is nobody's anniversary: no occurrence is opened for nobody.
-    fn is_for_somebody(&self, issue: &Issue) -> bool {
+    fn is_for_somebody(&self, issue: &Issue) -> Result<bool, Error> {
+        if matches!(issue.granting, Granting::Everybody(_)) {
+            return Ok(true);
+        }
         let offer = select::offer(self.fetched, &issue.rule);
-        let profiles = self.fetched.profiles();
-        let open = || select::candidates(profiles, &mut Seen::default(), issue, offer).open;
-        matches!(issue.granting, Granting::Everybody(_)) || !open().is_empty()
+        let mut seen = Seen::default();
+        for batch in self.batches() {
+            if !select::candidates(&batch?, &mut seen, issue, offer).open.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The audience. Reading it takes the thread, for a moment each.
+    fn batches(&self) -> impl Iterator<Item = Result<Cow<'_, [Profile]>, Error>> + Send {
+        let mut batches = self.fetched.batches(BATCH);
+        std::iter::from_fn(move || tokio::task::block_in_place(|| batches.next()))
+            .map(|batch| batch.map_err(|error| Error::Audience(error.without_data())))
     }
 
     /// Writes the occurrence into the Campaign's status by compare-and-swap, unless it is there. The
@@ -107,8 +122,8 @@ impl Pass<'_> {
     }
 
     async fn issue(&self, mut round: Round<'_>) -> Result<Done, Error> {
-        for batch in self.fetched.profiles().chunks(BATCH) {
-            round.take(self, batch).await?;
+        for batch in self.batches() {
+            round.take(self, &batch?).await?;
             if !round.goes_on() {
                 break;
             }
@@ -144,24 +159,21 @@ impl Pass<'_> {
         rule: Option<&PreparedRule>,
         after: DateTime<Utc>,
     ) -> Result<Vec<Missed>, Error> {
-        let campaign = &self.fetched.campaign.spec;
-        let closed = anniversaries_closed(timing, self.fetched.profiles(), after, self.fetched.now);
-        let closed: Vec<_> = closed.filter(|_| campaign.budgets.is_empty()).collect();
-        if closed.is_empty() {
+        let now = self.fetched.now;
+        let any = anniversaries_closed(timing, self.fetched.of_dates(), after, now).next().is_some();
+        if !any || !self.fetched.campaign.spec.budgets.is_empty() {
             return Ok(Vec::new());
         }
         let books = self.books(name).await?;
         let mut missed: Vec<Missed> = Vec::new();
-        for (profile, occurrence) in closed {
-            let without = !books.ledger.has_one(profile.integration_id.trim(), &occurrence);
-            let known = missed.iter().any(|m| m.key == occurrence.key);
-            if without && !known && rule.is_none_or(|rule| self.could_have_had_one(rule, profile, &occurrence)) {
-                missed.push(Missed {
-                    rule: name.to_owned(),
-                    key: occurrence.key,
-                    window: occurrence.window,
-                    partly: true,
-                });
+        for batch in self.batches() {
+            for (profile, occurrence) in anniversaries_closed(timing, &batch?, after, now) {
+                let without = !books.ledger.has_one(profile.integration_id.trim(), &occurrence);
+                let known = missed.iter().any(|m| m.key == occurrence.key);
+                if without && !known && rule.is_none_or(|rule| self.could_have_had_one(rule, profile, &occurrence)) {
+                    let (key, window) = (occurrence.key, occurrence.window);
+                    missed.push(Missed { rule: name.to_owned(), key, window, partly: true });
+                }
             }
         }
         Ok(missed)
