@@ -2,12 +2,11 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK};
 use http::{HeaderMap, HeaderValue};
 use reqwest::Response;
-use tokio::time::Instant;
 use url::Url;
 
 use super::spool::Spool;
@@ -120,8 +119,8 @@ pub async fn read(
     known: Option<&str>,
     limits: Limits,
 ) -> io::Result<Download> {
-    let mut reader =
-        Reader { client, headers, limits, spool: Spool::new()?, ends: Instant::now() + limits.time, entity_tag: None };
+    let (begun, spool) = (Instant::now(), Spool::new()?);
+    let mut reader = Reader { client, headers, limits, spool, begun, entity_tag: None };
     let problem = match reader.pages(url, known).await {
         Ok(Pages::Unchanged) => return Ok(Download::Unchanged),
         Ok(Pages::Read) => None,
@@ -142,7 +141,7 @@ struct Reader<'a> {
     headers: &'a [(String, Redacted<String>)],
     limits: Limits,
     spool: Spool,
-    ends: Instant,
+    begun: Instant,
     entity_tag: Option<String>,
 }
 
@@ -205,14 +204,10 @@ impl Reader<'_> {
     }
 
     async fn within<T>(&self, work: impl Future<Output = T>, place: Place) -> Result<T, Problem> {
-        let silence = Instant::now() + self.limits.silence;
-        tokio::time::timeout_at(silence.min(self.ends), work).await.map_err(|_| {
-            if self.ends <= silence {
-                Problem::TooSlow(self.limits.time)
-            } else {
-                Problem::Silent { place, silence: self.limits.silence }
-            }
-        })
+        let Limits { time, silence, .. } = self.limits;
+        let left = time.saturating_sub(self.begun.elapsed());
+        let late = |_| if left <= silence { Problem::TooSlow(time) } else { Problem::Silent { place, silence } };
+        tokio::time::timeout(left.min(silence), work).await.map_err(late)
     }
 }
 

@@ -43,7 +43,7 @@ pub struct Options {
     audience_poll_seconds: u64,
 
     #[command(flatten)]
-    election: Election,
+    replicas: Replicas,
 
     /// How logs are written.
     #[arg(long, env = "COUPON_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
@@ -57,7 +57,7 @@ pub struct Options {
 /// How one of several replicas is chosen to work, by a Lease (coordination.k8s.io/v1).
 #[derive(Args)]
 #[command(next_help_heading = "Leader election")]
-struct Election {
+struct Replicas {
     /// Work only while holding a Lease, so that one of several replicas works. Switch it off where exactly one operator runs, such as on a developer's machine.
     #[arg(long, env = "COUPON_OPERATOR_LEADER_ELECTION", default_value_t = true, action = ArgAction::Set)]
     leader_election: bool,
@@ -79,7 +79,7 @@ struct Election {
     lease_retry_period_seconds: u64,
 }
 
-impl Election {
+impl Replicas {
     fn leadership(&self) -> Result<Option<Leadership>, Box<dyn Error>> {
         if !self.leader_election {
             return Ok(None);
@@ -108,7 +108,7 @@ impl Options {
             http: GuardedClient::new(&self.client_options(&clock)?, clock.clone())?,
             clock,
             namespace: self.namespace.clone(),
-            leadership: self.election.leadership()?,
+            leadership: self.replicas.leadership()?,
             settings: Settings {
                 secret_poll: Duration::from_secs(self.secret_poll_seconds),
                 audience_poll: Duration::from_secs(self.audience_poll_seconds),

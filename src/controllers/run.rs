@@ -113,13 +113,11 @@ impl Operator {
         let scope = Scope { client: self.client.clone(), namespace: self.namespace.clone() };
         let leadership = self.leadership.clone();
         let work = self.prepare(scope)?;
-        match leadership {
-            Some(leadership) => work.while_leading(&leadership, stop).await,
-            None => {
-                work.until(stop).await;
-                Ok(())
-            }
+        if let Some(leadership) = leadership {
+            return Box::pin(work.while_leading(&leadership, stop)).await;
         }
+        work.until(stop).await;
+        Ok(())
     }
 
     /// Everything that works, none of it begun.

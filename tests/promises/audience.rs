@@ -1,5 +1,6 @@
 //! Audiences that are not written in their Campaign.
 
+use clevertap_stand_in::Page;
 use coupon_operator::api::campaign::Campaign;
 use coupon_operator::api::webhook::Webhook;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -109,4 +110,116 @@ async fn csv_and_json_make_the_same_audience() {
         greeted.sort();
         assert_eq!(greeted, ["A, \"B\"", "there"], "{format}");
     }
+}
+
+fn at_a_web_address(format: &str) -> Value {
+    let mut campaign = campaign(0);
+    let key = json!({ "name": "clevertap", "key": "passcode" });
+    campaign["spec"]["audience"] = json!({ "http": {
+        "url": "https://shop.example/customers", "format": format,
+        "headers": [{ "name": "X-Team", "value": "growth" },
+            { "name": "Authorization", "valueFrom": { "secretKeyRef": key } }],
+    } });
+    campaign
+}
+
+fn packed(text: &str) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+async fn begun(campaign: Value) -> (World, control_plane::GuardedChild) {
+    let world = World::new().await;
+    let operator = world.operator();
+    world.apply_secret(CANARY).await;
+    world.apply::<Webhook>(webhook()).await.unwrap();
+    world.apply::<Campaign>(campaign).await.unwrap();
+    (world, operator)
+}
+
+/// A page that fails later ends what is known; everybody before it gets a code, and whoever comes with it gets theirs
+/// when it is mended.
+#[tokio::test]
+async fn i1_an_audience_at_a_web_address_goes_as_far_as_it_was_sent_and_on_at_the_next_reading() {
+    let world = World::new().await;
+    let page = |lines: String, next: &str| Page::new(lines).with_header("Link", &format!("<{next}>; rel=\"next\""));
+    world.stand_in.publish("/customers", page(lines(1..=3), "/customers?page=2"));
+    let unpacked = lines(4..=5);
+    let second = Page::new(packed(&unpacked)).with_header("Content-Encoding", "gzip");
+    world.stand_in.publish("/customers?page=2", second.with_header("Link", "<?page=3>; rel=next"));
+    world.stand_in.publish("/customers?page=3", Page { status: 500, ..Page::new("no") });
+    let _operator = world.operator();
+    world.apply::<Webhook>(webhook()).await.unwrap();
+    world.apply::<Campaign>(at_a_web_address("NDJSON")).await.unwrap();
+    assert!(until_ready_says(&world, "SecretNotFound").await.contains("spec.audience.http.headers[1].valueFrom"));
+    world.apply_secret(CANARY).await;
+    let said = until_ready_says(&world, "AudienceIncomplete").await;
+    assert!(said.contains("page 3 was answered with 500") && said.contains("The 5 before it are issued to"), "{said}");
+    world.until_delivered(5).await;
+    assert!(!world.campaign().await.status.unwrap().occurrences[0].audience_seen);
+    let cut = lines(6..=8);
+    world.stand_in.publish("/customers?page=3", Page { cut_after: Some(cut.len() - 5), ..Page::new(cut.clone()) });
+    // Of 7 nobody knows whether the line was whole; of 8 it was not.
+    world.until_delivered(6).await;
+    assert!(until_ready_says(&world, "AudienceIncomplete").await.contains("page 3 was cut off"));
+    world.stand_in.publish("/customers?page=3", Page::new(cut));
+    world.until_campaign_delivered(8).await;
+    let seen = |c: &Campaign| c.status.as_ref().unwrap().occurrences[0].audience_seen;
+    world.until::<Campaign>("new-year", "all seen", seen).await;
+    world.assert_each_got_one(8);
+    let asked = world.stand_in.requests();
+    let asked: Vec<_> = asked.iter().filter(|r| r.target.starts_with("/customers")).collect();
+    assert!(asked.iter().all(|r| r.header("Authorization") == Some(CANARY) && r.header("X-Team") == Some("growth")));
+    assert!(!world.operator_logs().contains(CANARY));
+}
+
+/// What has not changed is not sent again, and the audience is still the whole.
+#[tokio::test]
+async fn an_audience_that_has_not_changed_is_not_sent_again() {
+    let csv = |customers: &str| Page::new(format!("integrationId,name\n{customers}"));
+    let (world, _operator) = begun(at_a_web_address("CSV")).await;
+    world.stand_in.publish("/customers", csv("customer-1,A\ncustomer-2,B\n").with_header("ETag", "\"one\""));
+    world.until_campaign_delivered(2).await;
+    let again = |tag: &'static str| {
+        let requests = world.stand_in.requests();
+        requests.iter().filter(|r| r.header("If-None-Match") == Some(tag)).count()
+    };
+    while again("\"one\"") < 2 {
+        assert!(
+            world
+                .stand_in
+                .wait_for_requests(world.stand_in.requests().len() + 1, std::time::Duration::from_secs(30))
+                .await
+        );
+    }
+    world.stand_in.publish("/customers", csv("customer-2,B\ncustomer-3,C\n").with_header("ETag", "\"two\""));
+    world.until_campaign_delivered(3).await;
+    world.assert_each_got_one(3);
+}
+
+/// Where it leads, and what it is not, is said with what to do.
+#[tokio::test]
+async fn what_is_wrong_with_a_web_address_says_what_to_do() {
+    let (world, _operator) = begun(at_a_web_address("JSON")).await;
+    let array = "[{\"integrationId\":\"customer-1\"}]";
+    let elsewhere = Page::new(array).with_header("Link", "<https://other.example/>; rel=next");
+    for (page, expected) in [
+        (Page { status: 302, ..Page::new("") }, "the address was answered with 302: redirects are not followed"),
+        (Page { status: 401, ..Page::new("") }, "the address was answered with 401: compare the headers"),
+        (Page::new(array).with_header("Content-Encoding", "br"), "is packed in a way that is not known"),
+        (elsewhere, "names a next page that is not on the same server"),
+        (
+            Page::new(array).with_header("Link", "</customers>; rel=next"),
+            "names a page as the next that was read already",
+        ),
+        (Page::new("{}"), "is no JSON array"),
+    ] {
+        world.stand_in.publish("/customers", page);
+        let says = |c: &Campaign| said(&json!(c), "Ready").1.contains(expected);
+        world.until::<Campaign>("new-year", expected, says).await;
+    }
+    world.stand_in.publish("/customers", Page::new(array));
+    world.until_campaign_delivered(1).await;
 }

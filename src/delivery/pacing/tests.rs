@@ -372,3 +372,20 @@ fn what_time_alone_does_not_change_is_not_waited_for() {
     let until = bench.pacing.next_change(bench.now).unwrap();
     assert_eq!(bench.pacing.next_change(until), None);
 }
+
+/// What is remembered of turns stays small: whoever waits, or had a turn among the last 4096, is known.
+#[test]
+fn i7_turns_are_remembered_for_as_long_as_they_may_matter() {
+    let share = |campaign: &str| ("ns".to_owned(), Some(campaign.to_owned()));
+    let load = |in_flight, served| Load { in_flight, served };
+    let mut account = Account::new(15);
+    account.turn = 5000;
+    account.shares = [("waits", load(1, 1)), ("recent", load(0, 905)), ("old", load(0, 904)), ("ends", load(1, 1))]
+        .map(|(campaign, load)| (share(campaign), load))
+        .into();
+    let sender = Sender { campaign: "ends".into(), coupon: "x".into() };
+    account.end(&Granted { lane: lane("w"), setup: setup(1), sender, probe: false });
+    let mut known: Vec<String> = account.shares.keys().filter_map(|(_, campaign)| campaign.clone()).collect();
+    known.sort();
+    assert_eq!(known, ["recent", "waits"]);
+}

@@ -18,4 +18,4 @@ mod tls;
 pub use config::{Config, LiveCampaign, Profile};
 pub use fault::Fault;
 pub use server::{StandIn, Step};
-pub use store::{Email, Event, Received};
+pub use store::{Email, Event, Page, Received};

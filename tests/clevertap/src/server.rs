@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::answer::Answer;
 use crate::http::{Head, read_body, read_head, write_answer};
-use crate::store::{Email, Event, Received, Store};
+use crate::store::{Email, Event, Page, Received, Store};
 use crate::{Config, Fault, Profile, api, outbox, tls};
 
 /// A running stand-in. It stops when it is dropped.
@@ -177,6 +177,10 @@ impl StandIn {
     }
 
     /// How long every answer takes.
+    pub fn publish(&self, target: &str, page: Page) {
+        self.shared.store().pages.insert(target.to_owned(), page);
+    }
+
     pub fn set_latency(&self, latency: Duration) {
         self.shared.store().latency = latency;
     }
@@ -303,6 +307,11 @@ impl Connection {
         }
         let body = read_body(stream, buffer, head).await?;
         self.tell(Step::Received);
+        let page = self.shared.store().pages.get(&head.target).cloned();
+        if let Some(page) = page {
+            self.receive(head, &body, None);
+            return self.show(stream, &page, head).await;
+        }
         let (number, answer, fault) = self.work(head, &body);
         self.tell(Step::Stored);
         let latency = self.shared.store().latency;
@@ -317,6 +326,22 @@ impl Connection {
         self.tell(Step::Answered);
         self.shared.changed.notify_waiters();
         next
+    }
+
+    async fn show(&self, stream: &mut TlsStream<TcpStream>, page: &Page, head: &Head) -> Option<Next> {
+        let known = page.header("ETag").is_some() && page.header("ETag") == head.header("If-None-Match");
+        let (status, body) = if known { (304, &[][..]) } else { (page.status, &page.body[..]) };
+        let mut answer = format!("HTTP/1.1 {status} Status\r\nContent-Length: {}\r\n", body.len());
+        page.headers.iter().for_each(|(name, value)| answer.extend([name, ": ", value, "\r\n"]));
+        let sent = page.cut_after.map_or(body, |bytes| &body[..bytes.min(body.len())]);
+        stream.write_all((answer + "\r\n").as_bytes()).await.ok()?;
+        stream.write_all(sent).await.ok()?;
+        stream.flush().await.ok()?;
+        if sent.len() == body.len() {
+            return Some(Next::KeepAlive);
+        }
+        stream.shutdown().await.ok()?;
+        Some(Next::Close)
     }
 
     fn tell(&self, step: Step) {

@@ -64,6 +64,33 @@ pub struct Email {
     pub time: DateTime<Utc>,
 }
 
+/// A page of a web server, which has nothing to do with CleverTap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// The connection ends after so many bytes of the body.
+    pub cut_after: Option<usize>,
+}
+
+impl Page {
+    pub fn new(body: impl Into<Vec<u8>>) -> Self {
+        Self { status: 200, body: body.into(), ..Self::default() }
+    }
+
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
 /// Chooses a fault for a request.
 pub type Chooser = dyn FnMut() -> Option<Fault> + Send;
 
@@ -85,6 +112,7 @@ pub struct Store {
     pub in_flight_peak: usize,
     pub exports: HashMap<String, Vec<Value>>,
     pub not_ready: u32,
+    pub pages: HashMap<String, Page>,
 }
 
 impl Store {
@@ -107,6 +135,7 @@ impl Store {
             in_flight_peak: 0,
             exports: HashMap::new(),
             not_ready: 0,
+            pages: HashMap::new(),
         }
     }
 
