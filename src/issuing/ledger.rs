@@ -304,6 +304,19 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_campaign_of_the_name_issued_is_counted_apart() {
+        let by = |uid: &str, recipient: &str| {
+            let mut coupon = coupon(&[recipient], "k", window(10, 20), "accepted");
+            coupon.spec.campaign_uid = Some(uid.to_owned());
+            coupon
+        };
+        let ledger = of(&[by("new", "a"), by("old", "b"), by("new", "c"), by("older", "d")]);
+        let tally = ledger.tally("k", "new");
+        assert_eq!((tally.issued, tally.by_earlier_campaign), (4, 2));
+        assert_eq!(ledger.grants.len(), 3, "one for each, however many Coupons it has");
+    }
+
+    #[test]
     fn the_first_issued_of_several_with_the_same_window_says_when_it_began() {
         let mut later = coupon(&["a"], "late", window(10, 20), "accepted");
         later.spec.issued_at = DateTime::from_timestamp(15, 0);

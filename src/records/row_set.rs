@@ -216,6 +216,22 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_text_in_json_as_the_schema_says() {
+        let rows: RowSet = [20, 3, 17, 18, 19].into_iter().collect();
+        assert_eq!(serde_json::to_value(&rows).unwrap(), "3,17-20");
+        assert_eq!(serde_json::from_value::<RowSet>("3,17-20".into()).unwrap(), rows);
+        let schema = schemars::schema_for!(RowSet);
+        let pattern = regex::Regex::new(schema.get("pattern").unwrap().as_str().unwrap()).unwrap();
+        for (text, fits) in
+            [("3,17-20", true), ("", true), ("1-1000", true), ("0", false), ("1,,2", false), ("1 ", false)]
+        {
+            assert_eq!(pattern.is_match(text), fits, "{text}");
+        }
+        // A CRD has no references.
+        assert!(<RowSet as schemars::JsonSchema>::inline_schema());
+    }
+
+    #[test]
     fn rows_are_written_as_ranges_and_nothing_else_is_read() {
         let rows: RowSet = [20, 3, 17, 18, 19].into_iter().collect();
         assert_eq!(rows.to_string(), "3,17-20");

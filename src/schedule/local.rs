@@ -128,3 +128,27 @@ pub(super) fn key(zone: Tz, start: DateTime<Utc>) -> String {
     let seconds = if local.second() == 0 { String::new() } else { format!("{:02}", local.second()) };
     format!("{day}T{:02}{:02}{seconds}", local.hour(), local.minute())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_days_that_a_zone_left_out_are_known_and_how_long_a_gap_may_be() {
+        for (zone, hours, skipped) in [
+            (Tz::UTC, 4, 0),
+            (Tz::Europe__Berlin, 4, 0),
+            (Tz::Antarctica__Troll, 4, 0),
+            (Tz::Pacific__Apia, 26, 1),
+            (Tz::Pacific__Fakaofo, 26, 1),
+            (Tz::Pacific__Kwajalein, 26, 1),
+            (Tz::Pacific__Kiritimati, 26, 1),
+        ] {
+            let history = ZoneHistory::of(zone);
+            let starts = |day: Day| first_instant(zone, days::date(day)).unwrap();
+            let left_out = DaySet::of((0..days::DAYS - 1).filter(|day| starts(*day) == starts(day + 1)));
+            assert_eq!((history.longest_gap_seconds, left_out.len()), (hours * 3600, skipped), "{zone}");
+            assert!(history.skipped_days == left_out, "{zone}");
+        }
+    }
+}

@@ -428,3 +428,38 @@ fn month_and_day_have_two_digits_each_and_a_cron_field_may_name_a_value_twice() 
 fn of_is_refused(campaign: &CampaignSpec) -> bool {
     matches!(of(campaign), Err(ScheduleError::Cron { .. }))
 }
+
+/// What is quick to look at comes first, so that a search does not spend its steps on the rest.
+#[test]
+fn entries_are_looked_at_from_the_sparsest_to_the_densest() {
+    let density = |schedule: Value| {
+        let schedule: crate::api::schedule::Schedule = serde_json::from_value(schedule).unwrap();
+        Entry::parse(Tz::UTC, &schedule, "").unwrap().density()
+    };
+    let (days, fridays) = (days::DaySet::all().len(), days::DaySet::of_weekdays(&[4]).len());
+    assert_eq!(density(json!({ "onDates": ["2026-01-01", "2026-06-01"] })), 2);
+    assert_eq!(density(json!({ "after": "2026-01-01T00:00" })), 1);
+    assert_eq!(
+        density(json!({ "daysOfWeek": ["Friday"], "timeOfDay": { "from": "09:00", "to": "17:00" } })),
+        3 * fridays
+    );
+    assert_eq!(density(json!({ "cron": "0 9 * * 5" })), fridays);
+    assert_eq!(density(json!({ "cron": "*/10 * * * *" })), 144 * days);
+    let excepted =
+        json!({ "cron": "0 9 * * 5", "except": [{ "cron": "0 12 * * 5" }, { "after": "2026-01-01T00:00" }] });
+    assert_eq!(density(excepted), 2 * fridays + 1);
+    let several =
+        calendar("Etc/UTC", &json!([{ "cron": "* * * * *" }, { "cron": "0 9 * * *" }, { "onDates": ["2026-01-01"] }]));
+    assert_eq!(several.entries.iter().map(Entry::density).collect::<Vec<_>>(), [1, days, 1440 * days]);
+}
+
+#[test]
+fn recurrence_counts_positions_with_one_time_a_day_only_and_numbers_have_nine_digits() {
+    let of = |rule: &str| {
+        let entry = json!([{ "rrule": { "start": "2026-01-01T09:00", "rule": rule } }]);
+        of(&campaign("Etc/UTC", &entry, &json!({}))).is_ok()
+    };
+    assert!(of("FREQ=MONTHLY;BYDAY=MO,TU;BYSETPOS=-1") && of("FREQ=MONTHLY;BYDAY=MO;BYHOUR=9;BYSETPOS=1"));
+    assert!(!of("FREQ=MONTHLY;BYDAY=MO;BYHOUR=9,10;BYSETPOS=1"));
+    assert!(of("FREQ=DAILY;COUNT=10") && !of("FREQ=DAILY;COUNT=0000000010"), "ten digits");
+}

@@ -1,6 +1,6 @@
 //! What was received, stored and sent.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -174,13 +174,13 @@ impl Store {
 
     /// What was stored more than once: identity, event and data alike.
     pub fn duplicates(&self) -> Vec<Event> {
-        let same = |a: &Event, b: &Event| a.identity == b.identity && a.name == b.name && a.data == b.data;
-        let repeated = |i: usize, event: &Event| self.events[..i].iter().any(|earlier| same(earlier, event));
-        self.events
-            .iter()
-            .enumerate()
-            .filter(|(i, event)| repeated(*i, event))
-            .map(|(_, event)| event.clone())
-            .collect()
+        let mut seen = HashSet::new();
+        let mut again = Vec::new();
+        for event in &self.events {
+            if !seen.insert((&event.identity, &event.name, event.data.to_string())) {
+                again.push(event.clone());
+            }
+        }
+        again
     }
 }
