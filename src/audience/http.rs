@@ -75,6 +75,7 @@ impl std::fmt::Display for Place {
 
 fn what_to_do(status: u16) -> &'static str {
     match status {
+        200..=299 | 304 => "only 200 has an audience, and 304 only where it was asked whether anything changed",
         300..=399 => "redirects are not followed: write the address that it leads to",
         401 | 403 => "compare the headers with what the server wants",
         404 | 410 => "correct the address",
@@ -153,9 +154,12 @@ impl Reader<'_> {
             if !seen.insert(url.clone()) {
                 return Err(Problem::Circle(place));
             }
-            let response = self.answer(&url, known.filter(|_| number == 1), place).await?;
-            if response.status() == http::StatusCode::NOT_MODIFIED && number == 1 && known.is_some() {
-                return Ok(Pages::Unchanged);
+            let known = known.filter(|_| number == 1);
+            let response = self.answer(&url, known, place).await?;
+            match response.status().as_u16() {
+                200 => {}
+                304 if known.is_some() => return Ok(Pages::Unchanged),
+                status => return Err(Problem::Status { place, status }),
             }
             let next = next_page(response.headers(), &url, place)?;
             let tag = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
@@ -174,15 +178,10 @@ impl Reader<'_> {
         headers.push((ACCEPT_ENCODING.as_str().to_owned(), Redacted::new("gzip".to_owned())));
         headers.extend(known.map(|tag| (IF_NONE_MATCH.as_str().to_owned(), Redacted::new(tag.to_owned()))));
         let asked = self.client.get(url, headers);
-        let response = match self.within(asked, place).await? {
-            Ok(response) => response,
-            Err(Unanswered::AddressRefused) => return Err(Problem::AddressRefused),
-            Err(Unanswered::NoAnswer) => return Err(Problem::NoAnswer(place)),
-        };
-        match response.status().as_u16() {
-            200 | 304 => Ok(response),
-            status => Err(Problem::Status { place, status }),
-        }
+        self.within(asked, place).await?.map_err(|unanswered| match unanswered {
+            Unanswered::AddressRefused => Problem::AddressRefused,
+            Unanswered::NoAnswer => Problem::NoAnswer(place),
+        })
     }
 
     /// Reads a body to its end.

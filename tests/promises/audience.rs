@@ -207,6 +207,7 @@ async fn what_is_wrong_with_a_web_address_says_what_to_do() {
     let elsewhere = Page::new(array).with_header("Link", "<https://other.example/>; rel=next");
     for (page, expected) in [
         (Page { status: 302, ..Page::new("") }, "the address was answered with 302: redirects are not followed"),
+        (Page { status: 304, ..Page::new("") }, "the address was answered with 304: only 200 has an audience"),
         (Page { status: 401, ..Page::new("") }, "the address was answered with 401: compare the headers"),
         (Page::new(array).with_header("Content-Encoding", "br"), "is packed in a way that is not known"),
         (elsewhere, "names a next page that is not on the same server"),

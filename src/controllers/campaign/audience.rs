@@ -33,7 +33,12 @@ const BOUNDS: Bounds = Bounds { bytes: 8 << 30, records: 10_000_000 };
 /// While nobody can be issued to, there is none.
 pub async fn look(fetched: &mut Fetched, validated: &Validated, context: &Context) -> Result<(), Error> {
     let Audience { profiles, config_map_ref, http } = &fetched.campaign.spec.audience;
-    if profiles.is_some() || !is_wanted(fetched, validated) {
+    if profiles.is_some() {
+        return Ok(());
+    }
+    if !is_wanted(fetched, validated) {
+        // A file of a million customers is given back.
+        context.campaigns.update(&fetched.namespace, &fetched.name, |memory| memory.audience = None);
         return Ok(());
     }
     let known = context.campaigns.get(&fetched.namespace, &fetched.name).audience;
@@ -117,8 +122,10 @@ async fn of_http(
     namespace: &str,
     context: &Context,
 ) -> Result<Arc<Reading>, Error> {
-    // One that cannot be parsed is said by the validation.
-    let Ok(url) = Url::parse(&source.url) else { return Ok(Arc::default()) };
+    let invalid = || nobody(reason::INVALID, joined(&http::problems(source)));
+    let Some(url) = Url::parse(&source.url).ok().filter(|_| http::problems(source).is_empty()) else {
+        return Ok(Arc::new(invalid()));
+    };
     let values = webhook::fetch::values(&source.headers, namespace, context).await?;
     let headers = match headers(source, &values) {
         Ok(headers) => headers,
@@ -129,7 +136,8 @@ async fn of_http(
     let download = http::read(&context.http, &url, &headers, known, limits).await;
     match (download.map_err(|error| Error::Audience(error.to_string()))?, before) {
         (Download::Unchanged, Some(before)) => Ok(before),
-        (Download::Unchanged, None) => Ok(Arc::default()),
+        // It is asked for only with what it is compared to.
+        (Download::Unchanged, None) => Err(Error::Audience("there is nothing that it could be unchanged from".into())),
         (Download::Read { spool, entity_tag, problem }, _) => {
             let (format, attributes) = (source.format, attributes.clone());
             let look = move || of_spool(spool, format, &attributes, entity_tag, problem);
