@@ -1,4 +1,5 @@
-//! A million recipients from a web address, in Coupons of a thousand: from the window's opening to the last status, beside
+//! A million recipients from a web address, in Coupons of a thousand: from the apply of a Campaign whose window is open until
+//! its status counts all as delivered, beside
 //! what 15 requests in flight take at best, and the operator's memory. `MILLION_LATENCY_MS` (1000) is what a call takes.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_precision_loss)]
 
@@ -15,7 +16,7 @@ use coupon_operator::api::campaign::Campaign;
 use coupon_operator::api::webhook::Webhook;
 use serde_json::json;
 
-use world::{CANARY, World, campaign, webhook};
+use world::{CANARY, World, campaign, mebibytes, webhook};
 
 const ROWS: usize = 1000;
 const IN_FLIGHT: usize = 15;
@@ -95,10 +96,4 @@ fn packed(recipients: usize) -> Vec<u8> {
     }
     encoder.write_all(lines.as_bytes()).unwrap();
     encoder.finish().unwrap()
-}
-
-fn mebibytes(process: u32, field: &str) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
 }

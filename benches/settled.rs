@@ -20,7 +20,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use proxy::Proxy;
-use world::{CANARY, World, campaign, said, state, webhook};
+use world::{CANARY, World, campaign, mebibytes, said, state, webhook};
 
 /// The design's figures.
 const WANTED_MEMORY: f64 = 64.0;
@@ -106,10 +106,4 @@ fn ticks(process: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-}
-
-fn mebibytes(process: u32, field: &str) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
 }

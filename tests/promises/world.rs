@@ -405,3 +405,11 @@ fn condition_field(object: &Value, type_: &str, field: &str) -> String {
 pub fn state(coupon: &Coupon) -> String {
     json!(coupon)["status"]["state"].as_str().unwrap_or_default().to_owned()
 }
+
+#[allow(dead_code)] // the benchmarks use it
+/// A figure of a process's memory, such as `VmRSS:` (Linux).
+pub fn mebibytes(process: u32, field: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+}

@@ -122,9 +122,9 @@ async fn of_http(
     namespace: &str,
     context: &Context,
 ) -> Result<Arc<Reading>, Error> {
-    let invalid = || nobody(reason::INVALID, joined(&http::problems(source)));
-    let Some(url) = Url::parse(&source.url).ok().filter(|_| http::problems(source).is_empty()) else {
-        return Ok(Arc::new(invalid()));
+    let problems = http::problems(source);
+    let Some(url) = Url::parse(&source.url).ok().filter(|_| problems.is_empty()) else {
+        return Ok(Arc::new(nobody(reason::INVALID, joined(&problems))));
     };
     let values = webhook::fetch::values(&source.headers, namespace, context).await?;
     let headers = match headers(source, &values) {

@@ -53,7 +53,7 @@ impl Pass<'_> {
             // Earlier rules took their time, and the window closed meanwhile.
             return Ok(Done { again: true, ..Done::default() });
         }
-        if issue.opened.is_none() && !self.is_for_somebody(issue)? {
+        if issue.opened.is_none() && !self.is_for_somebody(issue) {
             return Ok(Done::default());
         }
         let mut books = self.books(&issue.rule.name).await?;
@@ -73,18 +73,11 @@ impl Pass<'_> {
     }
 
     /// False if it is nobody's anniversary: no occurrence is opened for nobody.
-    fn is_for_somebody(&self, issue: &Issue) -> Result<bool, Error> {
-        if matches!(issue.granting, Granting::Everybody(_)) {
-            return Ok(true);
-        }
+    fn is_for_somebody(&self, issue: &Issue) -> bool {
         let offer = select::offer(self.fetched, &issue.rule);
-        let mut seen = Seen::default();
-        for batch in self.batches() {
-            if !select::candidates(&batch?, &mut seen, issue, offer).open.is_empty() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let profiles = self.fetched.of_dates();
+        let open = || select::candidates(profiles, &mut Seen::default(), issue, offer).open;
+        matches!(issue.granting, Granting::Everybody(_)) || !open().is_empty()
     }
 
     /// The audience. Reading it takes the thread, for a moment each.
