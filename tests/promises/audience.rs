@@ -224,3 +224,35 @@ async fn what_is_wrong_with_a_web_address_says_what_to_do() {
     world.stand_in.publish("/customers", Page::new(array));
     world.until_campaign_delivered(1).await;
 }
+
+/// What would never end, or fill the disk, is given up, and says which bound it met.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audience_at_a_web_address_has_bounds() {
+    use coupon_operator::audience::http::{Download, Limits, read};
+    use coupon_operator::clock::Clock;
+    use coupon_operator::delivery::client::{ClientOptions, GuardedClient};
+    use std::time::Duration;
+
+    let world = World::new().await;
+    let page = |next: &str| Page::new(lines(1..=3)).with_header("Link", &format!("<{next}>; rel=next"));
+    world.stand_in.publish("/customers", page("/customers?page=2"));
+    world.stand_in.publish("/customers?page=2", Page::new(lines(4..=6)));
+    let options = ClientOptions {
+        connect_to: vec![format!("shop.example:443={}", world.stand_in.address()).parse().unwrap()],
+        only_connect_to: true,
+        ca_bundle: Some(std::fs::read(world.folder.path().join("ca.pem")).unwrap()),
+    };
+    let client = GuardedClient::new(&options, Clock::real()).unwrap();
+    let url = "https://shop.example/customers".parse().unwrap();
+    let (all, bytes) = (Limits::default(), u64::try_from((lines(1..=3) + &lines(4..=6)).len()).unwrap());
+    for (limits, expected) in [
+        (Limits { bytes, pages: 2, ..all }, None),
+        (Limits { bytes: bytes - 1, ..all }, Some("it has more than 0 MiB")),
+        (Limits { pages: 1, ..all }, Some("it has more than 1 pages")),
+        (Limits { time: Duration::ZERO, ..all }, Some("it took longer than 0 s")),
+        (Limits { silence: Duration::ZERO, ..all }, Some("the address sent nothing for 0 s")),
+    ] {
+        let Download::Read { problem, .. } = read(&client, &url, &[], None, limits).await.unwrap() else { panic!() };
+        assert_eq!(problem.map(|problem| problem.to_string()).as_deref(), expected, "{limits:?}");
+    }
+}
