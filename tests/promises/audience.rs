@@ -237,21 +237,29 @@ async fn an_audience_at_a_web_address_has_bounds() {
     let page = |next: &str| Page::new(lines(1..=3)).with_header("Link", &format!("<{next}>; rel=next"));
     world.stand_in.publish("/customers", page("/customers?page=2"));
     world.stand_in.publish("/customers?page=2", Page::new(lines(4..=6)));
+    // It listens, so a connection is made, and nobody ever answers.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = |host: &str, address| format!("{host}:443={address}").parse().unwrap();
     let options = ClientOptions {
-        connect_to: vec![format!("shop.example:443={}", world.stand_in.address()).parse().unwrap()],
+        connect_to: vec![
+            to("shop.example", world.stand_in.address()),
+            to("mute.example", mute.local_addr().unwrap()),
+        ],
         only_connect_to: true,
         ca_bundle: Some(std::fs::read(world.folder.path().join("ca.pem")).unwrap()),
     };
     let client = GuardedClient::new(&options, Clock::real()).unwrap();
-    let url = "https://shop.example/customers".parse().unwrap();
+    let (shop, mute) = ("https://shop.example/customers", "https://mute.example/customers");
     let (all, bytes) = (Limits::default(), u64::try_from((lines(1..=3) + &lines(4..=6)).len()).unwrap());
-    for (limits, expected) in [
-        (Limits { bytes, pages: 2, ..all }, None),
-        (Limits { bytes: bytes - 1, ..all }, Some("it has more than 0 MiB")),
-        (Limits { pages: 1, ..all }, Some("it has more than 1 pages")),
-        (Limits { time: Duration::ZERO, ..all }, Some("it took longer than 0 s")),
-        (Limits { silence: Duration::ZERO, ..all }, Some("the address sent nothing for 0 s")),
+    for (url, limits, expected) in [
+        (shop, Limits { bytes, pages: 2, ..all }, None),
+        (shop, Limits { bytes: bytes - 1, ..all }, Some("it has more than 0 MiB")),
+        (shop, Limits { pages: 1, ..all }, Some("it has more than 1 pages")),
+        (shop, Limits { time: Duration::ZERO, ..all }, Some("it took longer than 0 s")),
+        (mute, Limits { time: Duration::from_secs(1), ..all }, Some("it took longer than 1 s")),
+        (mute, Limits { silence: Duration::from_secs(1), ..all }, Some("the address sent nothing for 1 s")),
     ] {
+        let url = url.parse().unwrap();
         let Download::Read { problem, .. } = read(&client, &url, &[], None, limits).await.unwrap() else { panic!() };
         assert_eq!(problem.map(|problem| problem.to_string()).as_deref(), expected, "{limits:?}");
     }
