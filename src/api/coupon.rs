@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::campaign::{LocalReference, Window};
-use crate::records::RowSet;
+use crate::records::{RowSet, Rows};
 
 /// A code that a recipient got, or many, with the deliveries that tell of it. Its spec never changes.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -97,9 +97,9 @@ pub struct CouponSpec {
     #[schemars(length(min = 2, max = 512), inner(length(min = 1, max = 512)))]
     pub columns: Vec<String>,
     /// Records, numbered from 1, each a line of comma-separated values as in RFC 4180: text for a String or a Time, else JSON.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(min = 1, max = 1000), inner(length(min = 1, max = 65536)))]
-    pub rows: Vec<String>,
+    #[serde(default, skip_serializing_if = "Rows::is_empty")]
+    #[schemars(with = "Vec<String>", length(min = 1, max = 1000), inner(length(min = 1, max = 65536)))]
+    pub rows: Rows,
     /// How often the code may be redeemed; 0 is without limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 999_999))]
@@ -118,6 +118,14 @@ pub struct CouponSpec {
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub deliveries: Vec<Delivery>,
+}
+
+impl CouponSpec {
+    /// The same with none but the first of its rows, and how many there are.
+    #[must_use]
+    pub fn outline(&self) -> Self {
+        Self { rows: self.rows.outline(), ..self.clone() }
+    }
 }
 
 /// A webhook that tells of the code, with the values frozen when it was issued.

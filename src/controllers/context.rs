@@ -20,6 +20,7 @@ use crate::audience::Reading;
 use crate::clock::Clock;
 use crate::controllers::campaign::plan::PassOutcome;
 use crate::controllers::campaign::validate::CompiledRule;
+use crate::controllers::counting::{CampaignCounts, News};
 use crate::controllers::own_writes::OwnWrites;
 use crate::delivery::client::GuardedClient;
 use crate::delivery::endpoint::Endpoint;
@@ -82,6 +83,14 @@ pub struct Stores {
     pub coupons: Store<DeserializeGuard<Coupon>>,
 }
 
+/// What the watches note.
+#[derive(Clone, Default)]
+pub struct Noted {
+    pub own_writes: Arc<OwnWrites>,
+    pub counts: Arc<CampaignCounts>,
+    pub campaigns: Arc<CampaignMemories>,
+}
+
 /// What the controllers share.
 pub struct Context {
     pub client: Client,
@@ -90,6 +99,7 @@ pub struct Context {
     pub stores: Stores,
     pub listed: Listings,
     pub own_writes: Arc<OwnWrites>,
+    pub counts: Arc<CampaignCounts>,
     pub http: GuardedClient,
     pub pacer: Arc<Pacer>,
     pub endpoints: Endpoints,
@@ -98,7 +108,7 @@ pub struct Context {
     /// Random for each start of the process: keys the digests of credentials.
     pub digest_key: [u8; 32],
     pub deliveries: Arc<Deliveries>,
-    pub campaigns: CampaignMemories,
+    pub campaigns: Arc<CampaignMemories>,
     /// Whose events they are.
     pub reporter: Reporter,
     /// All Coupons are looked at again.
@@ -272,8 +282,12 @@ pub struct CampaignMemory {
     pub passed_at: Option<Instant>,
     /// How many of its rules could act then.
     pub able: usize,
+    /// When its Coupons were last counted.
+    pub counted_at: Option<Instant>,
     /// A Coupon of it changed since.
     pub coupons_changed: bool,
+    /// One is gone or settled since by what another did: the ledger says how it stands.
+    pub counts_unknown: bool,
     /// The next boundary, as the last pass saw it.
     pub boundary: Option<DateTime<Utc>>,
     /// The annotations by which a person acts on it, when it was last looked at.
@@ -310,8 +324,16 @@ impl CampaignMemories {
     }
 
     /// Notes that a Coupon of a Campaign changed.
-    pub fn coupon_changed(&self, namespace: &str, name: &str) {
-        self.update(namespace, name, |memory| memory.coupons_changed = true);
+    pub fn coupon_changed(&self, namespace: &str, name: &str, news: News) {
+        self.update(namespace, name, |memory| {
+            memory.coupons_changed = true;
+            memory.counts_unknown |= news == News::Unknown;
+        });
+    }
+
+    /// It is gone.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        self.lock().remove(&(namespace.to_owned(), name.to_owned()));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), CampaignMemory>> {

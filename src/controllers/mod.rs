@@ -2,6 +2,7 @@
 
 pub mod campaign;
 pub mod context;
+pub mod counting;
 pub mod coupon;
 pub mod error;
 pub mod leadership;
@@ -10,3 +11,4 @@ pub mod run;
 pub mod standing;
 mod watches;
 pub mod webhook;
+mod writes;

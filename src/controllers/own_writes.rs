@@ -10,7 +10,16 @@ use crate::api::coupon::Coupon;
 
 /// The versions of Coupons that this process replaces, until its watch shows a later one.
 #[derive(Default)]
-pub struct OwnWrites(Mutex<HashMap<Key, Vec<String>>>);
+pub struct OwnWrites(Mutex<HashMap<Key, Replaced>>);
+
+#[derive(Default)]
+struct Replaced {
+    versions: Vec<String>,
+    /// Writes whose answer has not come.
+    in_flight: u32,
+    /// The watch has shown that it is gone, or settled.
+    gone: bool,
+}
 
 type Key = (String, String);
 
@@ -21,37 +30,58 @@ fn key(coupon: &Coupon) -> Key {
 impl OwnWrites {
     /// Notes that a Coupon, as it is here, is about to be replaced.
     pub fn begin(&self, coupon: &Coupon) {
-        self.lock().entry(key(coupon)).or_default().extend(coupon.resource_version());
+        let mut all = self.lock();
+        let replaced = all.entry(key(coupon)).or_default();
+        replaced.versions.extend(coupon.resource_version());
+        replaced.in_flight = replaced.in_flight.saturating_add(1);
     }
 
-    /// It was not, or nobody knows: it is planned again as it is.
-    pub fn failed(&self, coupon: &Coupon) {
-        let mut replaced = self.lock();
-        if let Some(versions) = replaced.get_mut(&key(coupon)) {
-            versions.retain(|version| Some(version) != coupon.metadata.resource_version.as_ref());
-            if versions.is_empty() {
-                replaced.remove(&key(coupon));
-            }
+    /// It was.
+    pub fn written(&self, coupon: &Coupon) {
+        let mut all = self.lock();
+        let Some(replaced) = all.get_mut(&key(coupon)) else { return };
+        replaced.in_flight = replaced.in_flight.saturating_sub(1);
+        if replaced.gone && replaced.in_flight == 0 {
+            all.remove(&key(coupon));
         }
+    }
+
+    /// It was not, or nobody knows: it is planned again as it is. True if it may be gone by what another did.
+    pub fn failed(&self, coupon: &Coupon) -> bool {
+        let mut all = self.lock();
+        let Some(replaced) = all.get_mut(&key(coupon)) else { return true };
+        replaced.in_flight = replaced.in_flight.saturating_sub(1);
+        replaced.versions.retain(|version| Some(version) != coupon.metadata.resource_version.as_ref());
+        let gone = replaced.gone;
+        if replaced.in_flight == 0 && (gone || replaced.versions.is_empty()) {
+            all.remove(&key(coupon));
+        }
+        gone
     }
 
     /// True if this process replaces, or has replaced, a Coupon as it is here.
     #[must_use]
     pub fn replaced(&self, coupon: &Coupon) -> bool {
         let version = coupon.metadata.resource_version.as_ref();
-        self.lock().get(&key(coupon)).is_some_and(|versions| versions.iter().any(|v| Some(v) == version))
+        self.lock().get(&key(coupon)).is_some_and(|replaced| replaced.versions.iter().any(|v| Some(v) == version))
     }
 
     /// The watch shows a Coupon. After a later version none of those before it is expected.
     pub fn seen(&self, coupon: &Coupon) {
         if !self.replaced(coupon) {
-            self.gone(coupon);
+            self.lock().remove(&key(coupon));
         }
     }
 
-    /// The watch shows that a Coupon is gone, or settled.
-    pub fn gone(&self, coupon: &Coupon) {
-        self.lock().remove(&key(coupon));
+    /// The watch shows that a Coupon is gone, or settled. True if that is what this process wrote, or is writing.
+    pub fn gone(&self, coupon: &Coupon) -> bool {
+        let mut all = self.lock();
+        let Some(replaced) = all.get_mut(&key(coupon)) else { return false };
+        replaced.gone = true;
+        if replaced.in_flight == 0 {
+            all.remove(&key(coupon));
+        }
+        true
     }
 
     /// All were listed anew.
@@ -59,7 +89,7 @@ impl OwnWrites {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Vec<String>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Replaced>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -83,8 +113,10 @@ mod tests {
     fn what_was_replaced_is_known_until_something_later_is_seen() {
         let own = OwnWrites::default();
         let [first, second, third] = ["1", "2", "3"].map(version);
-        own.begin(&first);
-        own.begin(&second);
+        for version in [&first, &second] {
+            own.begin(version);
+            own.written(version);
+        }
         // The watch comes behind.
         own.seen(&first);
         own.seen(&second);
@@ -100,18 +132,35 @@ mod tests {
         let [first, second] = ["1", "2"].map(version);
         own.begin(&first);
         own.begin(&second);
-        own.failed(&second);
+        assert!(!own.failed(&second));
         assert_eq!([&first, &second].map(|c| own.replaced(c)), [true, false]);
-        own.failed(&first);
+        assert!(!own.failed(&first));
         assert!(own.lock().is_empty());
     }
 
     #[test]
-    fn nothing_is_kept_of_what_is_gone_or_listed_anew() {
+    fn who_took_a_coupon_out_of_the_watch_is_known() {
         let own = OwnWrites::default();
+        assert!(!own.gone(&version("1")), "this process wrote nothing");
         own.begin(&version("1"));
-        own.gone(&version("2"));
+        own.written(&version("1"));
+        assert!(own.gone(&version("2")), "the answer came before the watch");
+        own.begin(&version("2"));
+        assert!(own.gone(&version("3")), "it comes after it");
+        own.written(&version("2"));
         assert!(own.lock().is_empty());
+        own.begin(&version("3"));
+        assert!(own.gone(&version("4")));
+        assert!(own.failed(&version("3")), "it was another, or the answer was lost");
+        assert!(own.lock().is_empty());
+        own.begin(&version("4"));
+        own.clear();
+        assert!(own.failed(&version("4")), "it may have gone while all were listed");
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_is_listed_anew() {
+        let own = OwnWrites::default();
         own.begin(&version("1"));
         own.clear();
         assert!(own.lock().is_empty());

@@ -20,13 +20,10 @@ use rand::rngs::SysRng;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
-use super::context::{
-    CampaignMemories, CodeLocks, Context, Deliveries, Endpoints, Failures, Listings, Settings, Signal, Stores,
-};
+use super::context::{CodeLocks, Context, Deliveries, Endpoints, Failures, Listings, Noted, Settings, Signal, Stores};
 use super::error::{Error, bounded};
 use super::leadership::{self, Leadership};
-use super::own_writes::OwnWrites;
-use super::watches::{self, changes, controller, coupons_of, namespaces, once, received, watch_webhooks};
+use super::watches::{self, changes, controller, coupons_of, namespaces, once, outline, received, watch_webhooks};
 use super::{campaign, coupon, webhook};
 use crate::api::campaign::Campaign;
 use crate::api::coupon::{Coupon, CouponState};
@@ -93,7 +90,7 @@ struct Controllers {
     campaigns: Controller<Guarded<Campaign>>,
     coupons: Controller<Guarded<Coupon>>,
     /// The Campaigns of Coupons that changed.
-    issuers: mpsc::UnboundedReceiver<ObjectRef<Guarded<Campaign>>>,
+    issuers: watches::Issuers,
     /// The Campaigns whose Coupons are to be looked at again.
     standing: mpsc::UnboundedReceiver<ObjectRef<Guarded<Campaign>>>,
 }
@@ -123,8 +120,8 @@ impl Operator {
     /// Everything that works, none of it begun.
     fn prepare(self, scope: Scope) -> Result<Work, RunError> {
         let listed = Listings::default();
-        let own_writes = Arc::new(OwnWrites::default());
-        let controllers = Controllers::new(&scope, &listed, &own_writes);
+        let noted = Noted::default();
+        let controllers = Controllers::new(&scope, &listed, &noted);
         let (namespaces, namespace_events) = namespaces(&scope, &listed.namespaces);
         let (look_again, looked_at) = mpsc::unbounded_channel();
         let stores = Stores {
@@ -133,7 +130,7 @@ impl Operator {
             campaigns: controllers.campaigns.store(),
             coupons: controllers.coupons.store(),
         };
-        let context = Arc::new(self.context(stores, listed, own_writes, look_again)?);
+        let context = Arc::new(self.context(stores, listed, noted, look_again)?);
         Ok(Work { scope, context, controllers, namespace_events: namespace_events.boxed(), looked_at })
     }
 
@@ -141,7 +138,7 @@ impl Operator {
         self,
         stores: Stores,
         listed: Listings,
-        own_writes: Arc<OwnWrites>,
+        Noted { own_writes, counts, campaigns }: Noted,
         look_again: mpsc::UnboundedSender<ObjectRef<Guarded<Coupon>>>,
     ) -> Result<Context, RunError> {
         let (mut sender, mut digest_key) = ([0_u8; 8], [0_u8; 32]);
@@ -156,13 +153,14 @@ impl Operator {
             stores,
             listed,
             own_writes,
+            counts,
             http: self.http,
             pacer: Arc::new(Pacer::default()),
             endpoints: Endpoints::default(),
             sender: hex::encode(sender),
             digest_key,
             deliveries: Arc::new(Deliveries::default()),
-            campaigns: CampaignMemories::default(),
+            campaigns,
             wake_coupons: Signal::default(),
             wake_campaigns: Signal::default(),
             look_again,
@@ -274,16 +272,16 @@ async fn missing_crds(api: &Api<CustomResourceDefinition>) -> Result<Vec<String>
 }
 
 impl Controllers {
-    fn new(scope: &Scope, listed: &Listings, own_writes: &Arc<OwnWrites>) -> Self {
+    fn new(scope: &Scope, listed: &Listings, noted: &Noted) -> Self {
         let config = || Config::default().concurrency(CONCURRENCY);
         let all = watcher::Config::default;
         let unsettled = all().fields(CouponState::UNSETTLED_SELECTOR).page_size(COUPONS_A_PAGE);
-        let (note_coupon, issuers) = watches::of_coupons(own_writes);
-        let (note_campaign, standing) = watches::of_campaigns();
+        let (note_coupon, issuers) = watches::of_coupons(noted);
+        let (note_campaign, standing) = watches::of_campaigns(noted);
         Self {
-            webhooks: controller(scope.api(), all(), &listed.webhooks, |_| ()).with_config(config()),
-            campaigns: controller(scope.api(), all(), &listed.campaigns, note_campaign).with_config(config()),
-            coupons: controller(scope.api(), unsettled, &Arc::default(), note_coupon).with_config(config()),
+            webhooks: controller(scope.api(), all(), &listed.webhooks, |_| (), |_| ()).with_config(config()),
+            campaigns: controller(scope.api(), all(), &listed.campaigns, |_| (), note_campaign).with_config(config()),
+            coupons: controller(scope.api(), unsettled, &Arc::default(), outline, note_coupon).with_config(config()),
             issuers,
             standing,
         }
@@ -302,8 +300,10 @@ impl Controllers {
             .reconcile_all_on(changes(context.pacer.pauses()))
             .run(webhook_reconcile, error_policy, context.clone());
         let noted = context.clone();
-        let issuers = received(self.issuers).inspect(move |campaign| {
-            noted.campaigns.coupon_changed(campaign.namespace.as_deref().unwrap_or_default(), &campaign.name);
+        let issuers = received(self.issuers).map(move |(campaign, news)| {
+            let namespace = campaign.namespace.as_deref().unwrap_or_default();
+            noted.campaigns.coupon_changed(namespace, &campaign.name, news);
+            campaign
         });
         let campaigns = watch_webhooks(self.campaigns, scope)
             .reconcile_on(issuers)

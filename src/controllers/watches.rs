@@ -7,23 +7,24 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{Controller, WatchStreamExt, watcher};
-use kube::{Api, Resource};
+use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
-use super::context::Listed;
-use super::own_writes::OwnWrites;
+use super::context::{Listed, Noted};
+use super::counting::{self, News};
 use super::run::{Guarded, Scope};
 use super::standing::Standings;
 use crate::api::campaign::Campaign;
 use crate::api::coupon::Coupon;
 use crate::api::webhook::Webhook;
 
-/// A controller that notes when its objects were listed, and shows each event.
+/// A controller that notes when its objects were listed, keeps of each what `keep` leaves, and shows each event.
 pub(super) fn controller<K>(
     api: Api<Guarded<K>>,
     config: watcher::Config,
     listed: &Arc<Listed>,
+    keep: impl FnMut(&mut Guarded<K>) + Send + 'static,
     note: impl Fn(&watcher::Event<Guarded<K>>) + Send + 'static,
 ) -> Controller<Guarded<K>>
 where
@@ -31,7 +32,7 @@ where
 {
     let (reader, writer) = reflector::store();
     let listed = listed.clone();
-    let events = reflector::reflector(writer, watcher(api, config)).inspect(move |event| {
+    let events = reflector::reflector(writer, watcher(api, config).modify(keep)).inspect(move |event| {
         event.iter().for_each(&note);
         if matches!(event, Ok(watcher::Event::InitDone)) {
             listed.set();
@@ -77,12 +78,11 @@ pub(super) fn namespaces(
     (reader, events.boxed())
 }
 
-fn note_coupon(event: &watcher::Event<Guarded<Coupon>>, own_writes: &OwnWrites) {
-    match event {
-        watcher::Event::Apply(coupon) => coupon.0.iter().for_each(|coupon| own_writes.seen(coupon)),
-        watcher::Event::Delete(coupon) => coupon.0.iter().for_each(|coupon| own_writes.gone(coupon)),
-        watcher::Event::InitDone => own_writes.clear(),
-        watcher::Event::Init | watcher::Event::InitApply(_) => {}
+/// What the cache holds of a Coupon: its rows are read when its turn comes, and who managed which field never is.
+pub(super) fn outline(coupon: &mut Guarded<Coupon>) {
+    if let Ok(coupon) = &mut coupon.0 {
+        coupon.spec.rows = coupon.spec.rows.outline();
+        coupon.metadata.managed_fields = None;
     }
 }
 
@@ -120,25 +120,32 @@ pub(super) fn received<T: Send + 'static>(
 /// Campaigns that a controller is told of.
 type Campaigns = mpsc::UnboundedReceiver<ObjectRef<Guarded<Campaign>>>;
 
-/// What the controller of Coupons is to know of their watch; and the Campaigns of those that changed.
-pub(super) fn of_coupons(
-    own_writes: &Arc<OwnWrites>,
-) -> (impl Fn(&watcher::Event<Guarded<Coupon>>) + Send + 'static, Campaigns) {
+/// Campaigns of Coupons that changed, and what is known of that.
+pub(super) type Issuers = mpsc::UnboundedReceiver<(ObjectRef<Guarded<Campaign>>, News)>;
+
+/// What is to be done with each event of the watch of Coupons; and the Campaigns of those that changed.
+pub(super) fn of_coupons(noted: &Noted) -> (impl Fn(&watcher::Event<Guarded<Coupon>>) + Send + 'static, Issuers) {
     let (changed, issuers) = mpsc::unbounded_channel();
-    let own_writes = own_writes.clone();
+    let noted = noted.clone();
     let note = move |event: &watcher::Event<Guarded<Coupon>>| {
-        note_coupon(event, &own_writes);
+        let news = counting::note(event, &noted.own_writes, &noted.counts);
         // Without its receiver there is nobody to tell.
-        object(event).and_then(issuer).map(|campaign| changed.send(campaign));
+        object(event).and_then(issuer).map(|campaign| changed.send((campaign, news)));
     };
     (note, issuers)
 }
 
 /// The Campaigns whose Coupons are to be looked at again, from their watch.
-pub(super) fn of_campaigns() -> (impl Fn(&watcher::Event<Guarded<Campaign>>) + Send + 'static, Campaigns) {
+pub(super) fn of_campaigns(noted: &Noted) -> (impl Fn(&watcher::Event<Guarded<Campaign>>) + Send + 'static, Campaigns) {
     let (changed, standing) = mpsc::unbounded_channel();
     let standings = Mutex::new(Standings::default());
+    let noted = noted.clone();
     let note = move |event: &watcher::Event<Guarded<Campaign>>| {
+        if let watcher::Event::Delete(campaign) = event {
+            let (namespace, name) = (campaign.namespace().unwrap_or_default(), campaign.name_any());
+            noted.counts.forget(&namespace, &name);
+            noted.campaigns.forget(&namespace, &name);
+        }
         let campaigns = standings.lock().unwrap_or_else(PoisonError::into_inner).changed(event);
         // Without its receiver there is nobody to tell.
         for campaign in campaigns {

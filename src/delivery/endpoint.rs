@@ -326,9 +326,9 @@ impl Endpoint {
 
     /// Declared parameters that a frozen Coupon lacks.
     #[must_use]
-    pub fn missing_parameters(&self, cells: &std::collections::BTreeMap<String, String>) -> Vec<String> {
+    pub fn missing_parameters(&self, frozen: &std::collections::BTreeSet<&str>) -> Vec<String> {
         let names = self.templates.parameters.iter().map(|p| &p.name);
-        names.filter(|name| !cells.contains_key(*name)).cloned().collect()
+        names.filter(|name| !frozen.contains(name.as_str())).cloned().collect()
     }
 
     fn values(&self, cells: &std::collections::BTreeMap<String, String>) -> Result<Values, RecordError> {

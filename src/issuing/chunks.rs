@@ -80,7 +80,8 @@ fn together(first: &CouponSpec, rows: Vec<String>, number: i32) -> CouponSpec {
     });
     let attributes = first.attributes.keys().map(|name| records::attribute_column(name));
     let columns = [RECIPIENT, CODE].map(str::to_owned).into_iter().chain(parameters).chain(attributes).collect();
-    let mut spec = CouponSpec { chunk: Some(number), columns, rows, recipient: None, code: None, ..first.clone() };
+    let mut spec =
+        CouponSpec { chunk: Some(number), columns, rows: rows.into(), recipient: None, code: None, ..first.clone() };
     spec.attributes.clear();
     spec.deliveries.iter_mut().for_each(|delivery| delivery.parameters.clear());
     spec

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::api::campaign::{CreateCoupon, LocalReference, Profile, Window};
 use crate::api::coupon::{CouponSpec, Delivery};
 use crate::api::webhook::ParameterType;
-use crate::records::MOST_RECORD_BYTES;
+use crate::records::{MOST_RECORD_BYTES, Rows};
 use crate::template::binding::{Binding, BindingError, Found, Source};
 
 /// A delivery of a rule with its bindings parsed.
@@ -95,7 +95,7 @@ pub fn coupon(
         code: Some(code),
         chunk: None,
         columns: Vec::new(),
-        rows: Vec::new(),
+        rows: Rows::default(),
         redemption_limit: Some(create.redemption_limit),
         start_time: create.start_time.or_else(|| later(now, create.valid_after_seconds)),
         expiry_time: create.expiry_time.or_else(|| later(now, create.valid_for_seconds)),

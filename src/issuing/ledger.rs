@@ -63,11 +63,12 @@ impl Ledger {
         if let Some(number) = coupon.spec.chunk {
             self.chunks.entry(occurrence.clone()).or_default().insert(number);
         }
-        let standing = coupon.status.as_ref().map(|status| Standing::of(&coupon.spec, status));
         let place = self.place(&coupon.spec, occurrence);
-        for (row, recipient) in Records::of(&coupon.spec).recipients() {
-            let state = standing.as_ref().map(|standing| standing.row(row)).unwrap_or_default();
-            self.note(place, &recipient, state);
+        if let Some(grants) = usize::try_from(place).ok().and_then(|place| self.grants.get_mut(place)) {
+            grants.tally.add(&Tally::of(coupon));
+        }
+        for (_, recipient) in Records::of(&coupon.spec).recipients() {
+            self.note(place, &recipient);
         }
     }
 
@@ -92,13 +93,10 @@ impl Ledger {
         u32::try_from(found).unwrap_or(u32::MAX)
     }
 
-    fn note(&mut self, place: u32, recipient: &str, state: CouponState) {
+    fn note(&mut self, place: u32, recipient: &str) {
         let digest = digest(recipient);
         if *self.holders.entry(digest).or_insert(place) != place {
             self.further.entry(digest).or_default().insert(place);
-        }
-        if let Some(grants) = usize::try_from(place).ok().and_then(|place| self.grants.get_mut(place)) {
-            grants.tally.count(state);
         }
     }
 
@@ -173,6 +171,17 @@ impl Ledger {
 }
 
 impl Tally {
+    /// How the records of a Coupon stand.
+    #[must_use]
+    pub fn of(coupon: &Coupon) -> Self {
+        let standing = coupon.status.as_ref().map(|status| Standing::of(&coupon.spec, status));
+        let mut tally = Self::default();
+        for row in Records::of(&coupon.spec).all().iter() {
+            tally.count(standing.as_ref().map(|standing| standing.row(row)).unwrap_or_default());
+        }
+        tally
+    }
+
     fn count(&mut self, state: CouponState) {
         self.issued = self.issued.saturating_add(1);
         let place = match state {
@@ -184,7 +193,7 @@ impl Tally {
         *place = place.saturating_add(1);
     }
 
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         self.issued = self.issued.saturating_add(other.issued);
         self.delivered = self.delivered.saturating_add(other.delivered);
         self.failed = self.failed.saturating_add(other.failed);

@@ -3,6 +3,7 @@
 
 pub mod chunks;
 pub mod codes;
+pub mod counts;
 pub mod draft;
 pub mod ledger;
 pub mod names;

@@ -1,12 +1,14 @@
 //! What a Coupon holds, whatever its shape: records, numbered from 1. A single Coupon has one.
 
 mod row_set;
+mod rows;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 pub use row_set::{RowSet, RowSetError};
+pub use rows::Rows;
 
 use crate::api::coupon::CouponSpec;
 
@@ -52,6 +54,8 @@ pub enum Record<'a> {
 pub enum RowError {
     #[error("the Coupon has no row {0}")]
     Missing(u32),
+    #[error("row {0} of the Coupon was not read from the API server")]
+    LeftOut(u32),
     #[error("spec.rows[{index}] is not one line of comma-separated values as in RFC 4180")]
     NotCsv { index: u32 },
     #[error("spec.rows[{index}] has {found} cells, and there are {wanted} columns")]
@@ -78,6 +82,30 @@ impl<'a> Records<'a> {
         if self.is_batch() { u32::try_from(self.spec.rows.len()).unwrap_or(u32::MAX) } else { 1 }
     }
 
+    /// True if each record can be read; in the operator's cache only the first of many can.
+    #[must_use]
+    pub fn are_held(self) -> bool {
+        self.spec.rows.are_held()
+    }
+
+    /// One of these records that can be read, to speak for all in what they have in common.
+    #[must_use]
+    pub fn sample(self, rows: &RowSet) -> Option<u32> {
+        let first = rows.iter().next()?;
+        Some(if self.are_held() { first } else { 1 })
+    }
+
+    /// The parameters of a delivery that were frozen, in each record.
+    #[must_use]
+    pub fn parameter_names(self, delivery: &str) -> BTreeSet<&'a str> {
+        if self.is_batch() {
+            let of_delivery = |column: &'a String| column.strip_prefix(delivery)?.strip_prefix('/');
+            return self.spec.columns.iter().filter_map(of_delivery).collect();
+        }
+        let found = self.spec.deliveries.iter().find(|d| d.name == delivery);
+        found.map(|d| d.parameters.keys().map(String::as_str).collect()).unwrap_or_default()
+    }
+
     /// The numbers of all records.
     #[must_use]
     pub fn all(self) -> RowSet {
@@ -93,7 +121,9 @@ impl<'a> Records<'a> {
             return if row == 1 { Ok(Record::Single(self.spec)) } else { Err(RowError::Missing(row)) };
         }
         let index = row.checked_sub(1).ok_or(RowError::Missing(row))?;
-        let text = usize::try_from(index).ok().and_then(|i| self.spec.rows.get(i)).ok_or(RowError::Missing(row))?;
+        let rows = &self.spec.rows;
+        let missing = if row <= self.count() { RowError::LeftOut(row) } else { RowError::Missing(row) };
+        let text = usize::try_from(index).ok().and_then(|i| rows.held().get(i)).ok_or(missing)?;
         let columns = self.spec.columns.as_slice();
         let cells = cells(text).ok_or(RowError::NotCsv { index })?;
         if cells.len() != columns.len() {
@@ -111,7 +141,7 @@ impl<'a> Records<'a> {
     pub fn recipients(self) -> impl Iterator<Item = (u32, Cow<'a, str>)> {
         let place = self.spec.columns.iter().position(|column| column == RECIPIENT);
         let single = self.spec.recipient.as_deref().filter(|_| !self.is_batch()).map(Cow::Borrowed);
-        let rows = self.spec.rows.iter().map(move |row| place.and_then(|place| cell(row, place)));
+        let rows = self.spec.rows.held().iter().map(move |row| place.and_then(|place| cell(row, place)));
         let named = single.map(Some).into_iter().chain(rows);
         (1..).zip(named).filter_map(|(row, recipient)| Some((row, trimmed(recipient?)))).filter(|(_, r)| !r.is_empty())
     }

@@ -241,10 +241,7 @@ async fn an_audience_at_a_web_address_has_bounds() {
     let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let to = |host: &str, address| format!("{host}:443={address}").parse().unwrap();
     let options = ClientOptions {
-        connect_to: vec![
-            to("shop.example", world.stand_in.address()),
-            to("mute.example", mute.local_addr().unwrap()),
-        ],
+        connect_to: vec![to("shop.example", world.stand_in.address()), to("mute.example", mute.local_addr().unwrap())],
         only_connect_to: true,
         ca_bundle: Some(std::fs::read(world.folder.path().join("ca.pem")).unwrap()),
     };

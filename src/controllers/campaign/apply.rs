@@ -1,5 +1,6 @@
 //! Carries a Campaign's plan out: passes over open windows, and counts.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -56,16 +57,21 @@ async fn look_at_coupons(
 ) -> Result<(), Error> {
     // Before anything is read: what changes from here on is looked at in the next pass.
     let begun = Instant::now();
-    context.campaigns.update(&fetched.namespace, &fetched.name, |memory| memory.coupons_changed = false);
+    context.campaigns.update(&fetched.namespace, &fetched.name, |memory| {
+        (memory.coupons_changed, memory.counts_unknown) = (false, memory.counts_unknown && !plan.read);
+    });
     let result = passes(fetched, plan, context, applied).await;
     context.campaigns.update(&fetched.namespace, &fetched.name, |memory| match &result {
         Ok(()) if !applied.again => {
-            memory.passed_at = Some(begun);
-            memory.able = validated.rules.len();
-            memory.boundary = plan.next_boundary;
-            memory.outcome.clone_from(&applied.outcome);
+            memory.counted_at = Some(begun);
+            if plan.read || !plan.issue.is_empty() {
+                memory.passed_at = Some(begun);
+                memory.able = validated.rules.len();
+                memory.boundary = plan.next_boundary;
+                memory.outcome.clone_from(&applied.outcome);
+            }
         }
-        _ => memory.coupons_changed = true,
+        _ => (memory.coupons_changed, memory.counts_unknown) = (true, true),
     });
     result
 }
@@ -87,8 +93,12 @@ async fn passes(fetched: &Fetched, plan: &Plan, context: &Arc<Context>, applied:
         outcome.stopped = outcome.stopped.or(done.outcome.stopped);
         outcome.exhausted = outcome.exhausted.or(done.outcome.exhausted);
     }
+    let mut read = BTreeSet::new();
     for Count { rule, key } in &plan.count {
-        let tally = pass.books(rule).await?.ledger.tally(key, pass.campaign_uid());
+        if plan.read && read.insert(rule) {
+            pass.books(rule).await?;
+        }
+        let tally = pass.tally(rule, key).await?;
         if let Some(occurrence) = applied.occurrences.iter_mut().find(|o| o.rule == *rule && o.key == *key) {
             pass::write_tally(occurrence, tally);
         }

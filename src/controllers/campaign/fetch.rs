@@ -131,7 +131,9 @@ fn remember(campaign: &Campaign, namespace: &str, name: &str, context: &Context)
     Memory {
         since_pass: known.passed_at.filter(|_| same).map(|at| at.elapsed()),
         able: known.able,
+        since_count: known.counted_at.map(|at| at.elapsed()),
         coupons_changed: known.coupons_changed,
+        counts_unknown: known.counts_unknown,
         audience_poll: audience_poll(campaign, context),
         boundary: known.boundary,
         outcome: if same { known.outcome } else { PassOutcome::default() },

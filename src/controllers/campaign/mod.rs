@@ -33,6 +33,10 @@ pub async fn reconcile(object: Arc<DeserializeGuard<Campaign>>, context: Arc<Con
     let longest = audience::sleep(&fetched, context.settings.longest_sleep);
     let wake = plan::wake(&plan, &applied, longest, fetched.now);
     status::write(&fetched, &validated, &plan, &applied, &context).await?;
+    if !plan.window_open && applied.occurrences.iter().all(plan::is_settled) {
+        // What a person resolves later is counted anew.
+        context.counts.forget(&fetched.namespace, &fetched.name);
+    }
     if !applied.missed.is_empty() {
         // After the write, which makes it final: one that lost is planned anew.
         events::windows_missed(&fetched, &applied.missed, &context).await;

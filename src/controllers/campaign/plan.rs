@@ -28,8 +28,12 @@ pub struct Memory {
     pub able: usize,
     /// The next boundary, as the last pass saw it.
     pub boundary: Option<DateTime<Utc>>,
+    /// How long ago its Coupons were counted, if at all.
+    pub since_count: Option<Duration>,
     /// A Coupon changed since.
     pub coupons_changed: bool,
+    /// One is gone or settled since by what another did.
+    pub counts_unknown: bool,
     pub audience_poll: Duration,
     /// What came of the last pass.
     pub outcome: PassOutcome,
@@ -54,6 +58,8 @@ pub struct Plan {
     pub issue: Vec<Issue>,
     /// Occurrences whose Coupons are counted, though nothing is issued.
     pub count: Vec<Count>,
+    /// They are read from the API server, since what is known of them may not be all.
+    pub read: bool,
     /// Windows that closed since status last spoke of it, and that nobody, or not everybody, was seen in.
     pub missed: Vec<Missed>,
     /// Windows closed after this instant, up to which status has spoken of them.
@@ -174,10 +180,11 @@ pub fn run(
         }
     }
     (plan.warnings, plan.reopened) = (reopened.warnings, reopened.done);
-    if memory.coupons_changed || memory.since_pass.is_none() {
+    plan.read = memory.counts_unknown || memory.since_pass.is_none();
+    if plan.read || memory.coupons_changed {
         plan.count = countable(&status, &plan);
     }
-    if let Some(since) = memory.since_pass
+    if let Some(since) = memory.since_pass.into_iter().chain(memory.since_count).min()
         && since < BETWEEN_PASSES
         && !unopened
         && !(plan.issue.is_empty() && plan.count.is_empty())
@@ -210,9 +217,9 @@ fn openings(rule: &PreparedRule, profiles: &[Profile], now: DateTime<Utc>) -> im
     everybody.into_iter().chain(years.into_iter().map(Granting::Anniversary))
 }
 
-/// A pass is due when the audience is to be looked at again, when Coupons changed, and when a window opened.
+/// A pass is due when the audience is to be looked at again, when Coupons may be gone, and when a window opened.
 fn is_due(memory: &Memory, open: &[(&PreparedRule, Granting)], unopened: bool, now: DateTime<Utc>) -> bool {
-    !open.is_empty() && (unopened || looks_again(memory, now) || memory.coupons_changed)
+    !open.is_empty() && (unopened || looks_again(memory, now) || memory.counts_unknown)
 }
 
 /// True if no pass was made over this generation, or the last is so long ago that the audience is to be looked

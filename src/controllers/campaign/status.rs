@@ -256,7 +256,9 @@ mod tests {
         let memory = Memory {
             since_pass: None,
             able: 0,
+            since_count: None,
             coupons_changed: false,
+            counts_unknown: false,
             boundary: None,
             audience_poll: std::time::Duration::from_secs(300),
             outcome: PassOutcome::default(),

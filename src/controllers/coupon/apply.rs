@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kube::api::PostParams;
+use kube::core::ObjectMeta;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
@@ -12,7 +12,9 @@ use super::{deliver, resolve, status};
 use crate::api::coupon::{Coupon, CouponStatus};
 use crate::api::webhook::OnUnknown;
 use crate::controllers::context::Context;
-use crate::controllers::error::{Error, bounded};
+use crate::controllers::counting::News;
+use crate::controllers::error::Error;
+use crate::controllers::writes;
 use crate::delivery::outcome::{self, Lesson, NotSent, Outcome, Verdict};
 
 pub async fn run(fetched: &Fetched, plan: Plan, context: &Arc<Context>) -> Result<Action, Error> {
@@ -75,17 +77,31 @@ pub async fn write(coupon: &Coupon, changed: CouponStatus, context: &Context) ->
     }
     context.own_writes.begin(coupon);
     let written = replace(coupon, changed, context).await;
-    if written.is_err() {
-        context.own_writes.failed(coupon);
+    match &written {
+        Ok(written) => {
+            context.counts.note(written);
+            context.own_writes.written(coupon);
+        }
+        Err(_) if context.own_writes.failed(coupon) => unknown(coupon, context),
+        Err(_) => {}
     }
     written
 }
 
-/// Writes a status with the Coupon's resourceVersion as the precondition.
+/// It is gone or settled by what another did, or nobody knows: its Campaign reads how its Coupons stand.
+fn unknown(coupon: &Coupon, context: &Context) {
+    if let Some(campaign) = &coupon.spec.campaign {
+        context.campaigns.coupon_changed(&coupon.namespace().unwrap_or_default(), campaign, News::Unknown);
+        context.wake_campaigns.send();
+    }
+}
+
+/// Writes a status with the Coupon's resourceVersion as the precondition. Of its rows, which a write of status cannot
+/// change, none but the first is sent, and nothing but its metadata comes back.
 pub async fn replace(coupon: &Coupon, changed: CouponStatus, context: &Context) -> Result<Coupon, Error> {
-    let mut next = coupon.clone();
-    next.status = Some(changed);
-    let namespace = coupon.namespace().unwrap_or_default();
-    let api: Api<Coupon> = Api::namespaced(context.client.clone(), &namespace);
-    bounded(api.replace_status(&coupon.name_any(), &PostParams::default(), &next)).await
+    let api: Api<Coupon> = Api::namespaced(context.client.clone(), &coupon.namespace().unwrap_or_default());
+    let metadata = ObjectMeta { managed_fields: None, ..coupon.metadata.clone() };
+    let outline = Coupon { metadata, spec: coupon.spec.outline(), status: Some(changed) };
+    let written = writes::replace_status(&context.client, &api, &outline).await?;
+    Ok(Coupon { metadata: written.metadata, spec: coupon.spec.clone(), status: outline.status })
 }

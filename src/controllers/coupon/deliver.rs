@@ -11,7 +11,7 @@ use kube::{Api, ResourceExt};
 use super::apply::write;
 use super::fetch::{self, Fetched};
 use super::plan::{self, Plan, intent};
-use super::status::{GivenUp, with_given_up, with_intent, with_outcome};
+use super::status::{GivenUp, with_expired, with_given_up, with_intent, with_outcome};
 use crate::api::conditions::reason;
 use crate::api::coupon::Coupon;
 use crate::controllers::context::{ActiveDelivery, Context, lane};
@@ -73,7 +73,7 @@ impl Task {
     async fn deliver(&self) -> Result<(), Error> {
         let Some(permit) = self.turn().await else { return Ok(()) };
         // While it waited for its turn, the Campaign may have been suspended or the Webhook edited.
-        let Some(wanted) = self.still_wanted() else { return Ok(()) };
+        let Some(wanted) = self.still_wanted().await? else { return Ok(()) };
         let prepared = wanted.request(&self.delivery, self.context.clock.now());
         let given_up = given_up(&prepared);
         if let Some(request) = prepared.request {
@@ -98,7 +98,21 @@ impl Task {
         Sender { campaign: self.campaign.clone(), coupon: self.name.clone() }
     }
 
-    fn still_wanted(&self) -> Option<Wanted> {
+    /// What is to be sent now, with all its rows. What only they say to do instead is done.
+    async fn still_wanted(&self) -> Result<Option<Wanted>, Error> {
+        let Some(fetched) = self.cached() else { return Ok(None) };
+        let Some(fetched) = fetch::whole(fetched, &self.context).await? else { return Ok(None) };
+        let planned = plan::run(&fetched.circumstances_of_active());
+        if let Plan::Expire { delivery, rows, why } = &planned {
+            let status = with_expired(&fetched.coupon, delivery, rows, why, self.context.clock.now());
+            write(&fetched.coupon, status, &self.context).await?;
+        }
+        let Plan::Send { delivery, rows, .. } = planned else { return Ok(None) };
+        let endpoint = fetched.endpoints.get(&self.webhook).filter(|_| delivery == self.delivery).cloned();
+        Ok(endpoint.map(|endpoint| Wanted { coupon: fetched.coupon, endpoint, rows }))
+    }
+
+    fn cached(&self) -> Option<Fetched> {
         if self.context.deliveries.is_stopping() {
             return None;
         }
@@ -107,11 +121,7 @@ impl Task {
         if cached.0.as_ref().is_ok_and(|seen| self.context.own_writes.replaced(seen)) {
             return None;
         }
-        let fetched = fetch::run(&cached, &self.context)?;
-        let planned = plan::run(&fetched.circumstances_of_active());
-        let endpoint = fetched.endpoints.get(&self.webhook)?.clone();
-        let Plan::Send { delivery, rows, .. } = planned else { return None };
-        (delivery == self.delivery).then_some(Wanted { coupon: fetched.coupon, endpoint, rows })
+        fetch::run(&cached, &self.context)
     }
 
     async fn attempt(&self, permit: Permit, wanted: Wanted, begun: Begun<'_>) -> Result<(), Error> {

@@ -5,14 +5,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use kube::ResourceExt;
 use kube::core::DeserializeGuard;
+use kube::{Api, ResourceExt};
 
 use super::plan::{CampaignState, Circumstances};
 use crate::api::campaign::Campaign;
 use crate::api::coupon::Coupon;
 use crate::controllers::context::{Context, lane};
+use crate::controllers::error::{Error, bounded};
 use crate::delivery::endpoint::Endpoint;
+use crate::records::Records;
 
 /// A Coupon with what its plan depends on.
 pub struct Fetched {
@@ -29,12 +31,28 @@ pub struct Fetched {
 
 /// None if the Coupon is not for this process.
 pub fn run(object: &DeserializeGuard<Coupon>, context: &Context) -> Option<Fetched> {
-    let seen = object.0.as_ref().ok()?;
-    let namespace = seen.namespace()?;
-    if !context.works_in(&namespace) || seen.metadata.deletion_timestamp.is_some() {
+    gather(object.0.as_ref().ok()?.clone(), context)
+}
+
+/// The same with the Coupon as the API server has it, if not all of its rows are here. None if it is not for this process
+/// any more.
+///
+/// # Errors
+/// Those of the API server.
+pub async fn whole(fetched: Fetched, context: &Context) -> Result<Option<Fetched>, Error> {
+    if Records::of(&fetched.coupon.spec).are_held() {
+        return Ok(Some(fetched));
+    }
+    let api: Api<Coupon> = Api::namespaced(context.client.clone(), &fetched.namespace);
+    let coupon = bounded(api.get_opt(&fetched.coupon.name_any())).await?;
+    Ok(coupon.and_then(|coupon| gather(coupon, context)))
+}
+
+fn gather(coupon: Coupon, context: &Context) -> Option<Fetched> {
+    let namespace = coupon.namespace()?;
+    if !context.works_in(&namespace) || coupon.metadata.deletion_timestamp.is_some() {
         return None;
     }
-    let coupon = seen.clone();
     let paused = |name: &String| context.pacer.pause(&lane(&namespace, name)).is_some();
     let webhooks = coupon.spec.deliveries.iter().map(|d| d.webhook_ref.name.clone());
     let paused = webhooks.filter(paused).collect();

@@ -18,6 +18,7 @@ use kube::runtime::controller::Action;
 use super::context::Context;
 use super::error::Error;
 use crate::api::coupon::Coupon;
+use crate::records::Records;
 
 /// After so long a Coupon is looked at again that its watch should have shown as this process wrote it.
 const WATCH_GRACE: Duration = Duration::from_secs(2);
@@ -33,5 +34,11 @@ pub async fn reconcile(object: Arc<DeserializeGuard<Coupon>>, context: Arc<Conte
     }
     let Some(fetched) = fetch::run(&object, &context) else { return Ok(Action::await_change()) };
     let plan = plan::run(&fetched.circumstances());
+    if plan.writes() && !Records::of(&fetched.coupon.spec).are_held() {
+        // What is written may speak of each row.
+        let Some(whole) = fetch::whole(fetched, &context).await? else { return Ok(Action::await_change()) };
+        let plan = plan::run(&whole.circumstances());
+        return apply::run(&whole, plan, &context).await;
+    }
     apply::run(&fetched, plan, &context).await
 }

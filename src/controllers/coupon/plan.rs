@@ -79,6 +79,14 @@ pub enum Plan {
     ParametersMissing { delivery: String, parameters: Vec<String>, again: Option<Duration> },
 }
 
+impl Plan {
+    /// True if it is a write of status, and so is made of all records.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        !matches!(self, Self::Nothing | Self::Wait(_) | Self::Send { .. })
+    }
+}
+
 /// What is next for a Coupon.
 #[must_use]
 pub fn run(at: &Circumstances<'_>) -> Plan {
@@ -257,22 +265,19 @@ fn rows(link: &Link, endpoint: &Endpoint, earlier_goes_on: bool) -> RowSet {
 }
 
 fn missing_parameters(at: &Circumstances<'_>, link: &Link, endpoint: &Endpoint) -> Vec<String> {
-    // Rows have the same columns, so that the first speaks for all; one that cannot be read fails by itself.
-    let first = link.open.iter().next().and_then(|row| Records::of(&at.coupon.spec).get(row).ok());
-    let missing = first.map(|record| endpoint.missing_parameters(&record.parameters(&link.name)));
-    missing.unwrap_or_default()
+    endpoint.missing_parameters(&Records::of(&at.coupon.spec).parameter_names(&link.name))
 }
 
 fn deadlines(at: &Circumstances<'_>, link: &Link, endpoint: &Endpoint) -> Deadlines {
     let since = at.coupon.spec.issued_at.or(at.created);
-    let first = link.open.iter().next();
+    let records = Records::of(&at.coupon.spec);
     // A person's word to send rows again outlives the Webhook's deadline.
     let since = since.filter(|_| !link.open.minus(&link.status.approved).is_empty());
     Deadlines {
         webhook: since.and_then(|since| Deadlines::after(since, endpoint.spec.deadline_seconds)),
         expiry: at.coupon.spec.expiry_time,
         // A value that cannot be filled in is found when it is sent; it has no ts of its own.
-        freshness: first.and_then(|row| endpoint.fresh_until(Records::of(&at.coupon.spec), &link.name, row)),
+        freshness: records.sample(&link.open).and_then(|row| endpoint.fresh_until(records, &link.name, row)),
     }
 }
 

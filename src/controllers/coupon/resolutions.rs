@@ -14,6 +14,7 @@ use super::resolve;
 use crate::api::RESOLVE_ANNOTATION;
 use crate::api::coupon::{Coupon, CouponState};
 use crate::controllers::context::Context;
+use crate::controllers::counting::News;
 use crate::controllers::error::{Error, bounded};
 
 /// Coupons that are resolved at once.
@@ -78,10 +79,11 @@ async fn once(namespace: &str, name: &str, context: &Arc<Context>) -> Result<(),
         return Ok(());
     }
     let annotation = resolve::pending(&coupon).unwrap_or_default();
-    replace(&coupon, status, context).await?;
+    let resolved = replace(&coupon, status, context).await?;
     tracing::info!(namespace, coupon = name, annotation, "resolved as a person decided");
     if let Some(campaign) = &coupon.spec.campaign {
-        context.campaigns.coupon_changed(namespace, campaign);
+        context.counts.note(&resolved);
+        context.campaigns.coupon_changed(namespace, campaign, News::Counted);
         context.wake_campaigns.send();
     }
     Ok(())

@@ -7,7 +7,8 @@ use kube::core::DeserializeGuard;
 use super::Pass;
 use crate::api::coupon::Coupon;
 use crate::controllers::error::{Error, bounded};
-use crate::issuing::ledger::Ledger;
+use crate::issuing::counts::Counts;
+use crate::issuing::ledger::{Ledger, Tally};
 use crate::records::Records;
 use crate::rules::budget::Allowance;
 
@@ -31,7 +32,9 @@ impl Pass<'_> {
         let campaign = format!("spec.campaign={}", fetched.name);
         let selector = if allowance.is_unlimited() { format!("{campaign},spec.rule={rule}") } else { campaign };
         let mut ledger = Ledger::default();
+        let reading = self.counts(Counts::begin);
         let look = |coupon: &Coupon| {
+            self.counts(|counts| counts.read(coupon, reading));
             if let Some(issued_at) = coupon.spec.issued_at {
                 (0..Records::of(&coupon.spec).count()).for_each(|_| allowance.note(issued_at));
             }
@@ -39,11 +42,29 @@ impl Pass<'_> {
                 ledger.add(coupon);
             }
         };
-        self.each_coupon(ListParams::default().fields(&selector), look).await?;
+        let as_of = self.each_coupon(ListParams::default().fields(&selector), look).await?;
+        self.counts(|counts| counts.end(rule, reading, as_of.as_deref()));
         Ok(Books { ledger, allowance })
     }
 
-    pub(super) async fn each_coupon(&self, mut params: ListParams, mut look: impl FnMut(&Coupon)) -> Result<(), Error> {
+    /// How the Coupons of an occurrence stand: by what is known of each, or, if not all were read yet, by the books.
+    pub async fn tally(&self, rule: &str, key: &str) -> Result<Tally, Error> {
+        if let Some(tally) = self.counts(|counts| counts.tally(rule, key, self.campaign_uid())) {
+            return Ok(tally);
+        }
+        Ok(self.books(rule).await?.ledger.tally(key, self.campaign_uid()))
+    }
+
+    fn counts<T>(&self, look: impl FnOnce(&mut Counts) -> T) -> T {
+        self.context.counts.with(&self.fetched.namespace, &self.fetched.name, look)
+    }
+
+    /// The version of the list.
+    pub(super) async fn each_coupon(
+        &self,
+        mut params: ListParams,
+        mut look: impl FnMut(&Coupon),
+    ) -> Result<Option<String>, Error> {
         params = params.limit(*PAGE.start());
         loop {
             let page = bounded(self.coupons().list(&params)).await?;
@@ -54,7 +75,7 @@ impl Pass<'_> {
                 Some(token) => {
                     params = params.limit(next_page(page.items.len(), records)).continue_token(&token);
                 }
-                None => return Ok(()),
+                None => return Ok(page.metadata.resource_version),
             }
         }
     }

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::stream::{self, StreamExt};
 use kube::Api;
-use kube::api::PostParams;
 use kube::core::ObjectMeta;
 
 use super::Pass;
 use crate::api::campaign::OccurrenceStatus;
 use crate::api::coupon::{Coupon, CouponSpec};
 use crate::controllers::error::{Error, bounded};
+use crate::controllers::writes;
 use crate::issuing::chunks::Queue;
 use crate::issuing::ledger::Ledger;
 use crate::issuing::names::{Grant, Recipients, coupon_name};
@@ -104,8 +104,8 @@ impl Pass<'_> {
         let api: Api<Coupon> = Api::namespaced(self.context.client.clone(), &self.fetched.namespace);
         let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
         let coupon = Coupon { metadata, spec, status: None };
-        match bounded(api.create(&PostParams::default(), &coupon)).await {
-            Ok(created) => Ok(Written::New(created)),
+        match writes::create(&self.context.client, &api, &coupon).await {
+            Ok(created) => Ok(Written::New(Coupon { metadata: created.metadata, ..coupon })),
             Err(error) if error.is_conflict() => {
                 let there = bounded(api.get(&name)).await.map_err(CreateError::Api)?;
                 if grant(&there.spec) == grant(&coupon.spec) {

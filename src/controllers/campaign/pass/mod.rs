@@ -127,7 +127,9 @@ impl Pass<'_> {
         log_pass(self.fetched, &round.occurrence, round.issued);
         let mut done = Done { outcome: round.outcome.clone(), left_behind: round.left_behind, ..Done::default() };
         done.again = !round.whole;
-        done.occurrence = Some(round.into_status(self.campaign_uid(), self.fetched.audience_problem().is_none()));
+        // What was delivered while Coupons were written counts too.
+        let tally = self.tally(&round.occurrence.rule, &round.occurrence.key).await?;
+        done.occurrence = Some(round.into_status(tally, self.fetched.audience_problem().is_none()));
         Ok(done)
     }
 

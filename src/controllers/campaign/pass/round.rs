@@ -17,7 +17,7 @@ use crate::controllers::error::Error;
 use crate::issuing::chunks::Queue;
 use crate::issuing::codes::{CodeError, Lookup, TakenCodes};
 use crate::issuing::draft;
-use crate::issuing::ledger::Held;
+use crate::issuing::ledger::{Held, Tally};
 use crate::issuing::selection::{Reasons, Refusal};
 use crate::records::{MOST_ROWS, Records};
 use crate::rules::budget::Allowance;
@@ -104,13 +104,12 @@ impl<'a> Round<'a> {
     }
 
     /// What status says of the occurrence. `complete` if everybody in the audience was seen.
-    pub fn into_status(self, campaign_uid: &str, complete: bool) -> OccurrenceStatus {
+    pub fn into_status(self, tally: Tally, complete: bool) -> OccurrenceStatus {
         let mut occurrence = self.occurrence;
         occurrence.matched = super::count(self.matched);
         occurrence.ineligible = self.reasons.into_counts();
         occurrence.audience_seen = complete && self.whole && self.outcome.stopped.is_none();
         occurrence.missed &= !occurrence.audience_seen;
-        let tally = self.books.ledger.tally(&occurrence.key, campaign_uid);
         super::write_tally(&mut occurrence, tally);
         occurrence
     }
@@ -184,6 +183,7 @@ impl<'a> Round<'a> {
         };
         let Created { coupons, failed, whole } = created;
         for coupon in &coupons {
+            pass.context.counts.note(coupon);
             self.note(coupon);
         }
         self.whole &= whole;

@@ -119,7 +119,9 @@ impl Life {
             since_pass: None,
             able: 0,
             boundary: None,
+            since_count: None,
             coupons_changed: false,
+            counts_unknown: false,
             audience_poll: std::time::Duration::from_secs(300),
             outcome: PassOutcome::default(),
         };

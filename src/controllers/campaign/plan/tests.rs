@@ -28,7 +28,9 @@ fn memory(since_pass: Option<u64>, coupons_changed: bool) -> Memory {
     Memory {
         since_pass: since_pass.map(Duration::from_secs),
         able: 1,
+        since_count: None,
         coupons_changed,
+        counts_unknown: false,
         boundary: None,
         audience_poll: Duration::from_secs(300),
         outcome: PassOutcome::default(),
@@ -72,19 +74,37 @@ fn a_window_that_opens_is_issued_to_at_once_even_after_a_pass_a_moment_ago() {
 fn i8_an_open_window_costs_nothing_until_its_audience_is_looked_at_again() {
     assert!(planned(&opened(1, 1), &memory(Some(299), false), DAY).issue.is_empty());
     assert_eq!(planned(&opened(1, 1), &memory(Some(300), false), DAY).issue.len(), 1);
-    assert_eq!(planned(&opened(1, 1), &memory(Some(9), true), DAY).issue.len(), 1, "a Coupon changed");
+    let unknown = Memory { counts_unknown: true, ..memory(Some(9), true) };
+    assert_eq!(planned(&opened(1, 1), &unknown, DAY).issue.len(), 1, "a Coupon may be gone");
     assert_eq!(planned(&opened(1, 1), &memory(None, false), DAY).issue.len(), 1, "an edit, or a restart");
     let plan = planned(&opened(1, 1), &memory(Some(299), false), "2023-01-15T00:00:00Z");
     assert!(plan.issue.is_empty() && plan.count.is_empty());
 }
 
 #[test]
-fn passes_are_a_second_apart() {
-    let plan = planned(&opened(2, 1), &memory(Some(0), true), DAY);
-    assert!(plan.issue.is_empty() && plan.count.is_empty());
-    assert_eq!(plan.later, Some(Duration::from_secs(1)));
-    let plan = planned(&opened(2, 1), &memory(Some(1), true), DAY);
-    assert_eq!((plan.issue.len(), plan.later), (1, None), "a second later");
+fn coupons_that_changed_are_counted_without_a_pass_or_a_reading() {
+    let plan = planned(&opened(2, 1), &memory(Some(9), true), DAY);
+    assert_eq!((plan.issue.len(), plan.count.len(), plan.read), (0, 1, false));
+    let unknown = Memory { counts_unknown: true, ..memory(Some(9), true) };
+    let plan = planned(&opened(2, 1), &unknown, "2023-01-15T00:00:00Z");
+    assert_eq!((plan.issue.len(), plan.count.len(), plan.read), (0, 1, true), "one may be gone");
+    assert!(planned(&opened(2, 1), &memory(None, false), "2023-01-15T00:00:00Z").read, "after a restart");
+}
+
+#[test]
+fn passes_and_counts_are_a_second_apart() {
+    let of = |since_pass, since_count: Option<u64>| Memory {
+        since_count: since_count.map(Duration::from_secs),
+        ..memory(Some(since_pass), true)
+    };
+    for just_now in [of(0, None), of(0, Some(9)), of(300, Some(0))] {
+        let plan = planned(&opened(2, 1), &just_now, DAY);
+        assert!(plan.issue.is_empty() && plan.count.is_empty(), "{just_now:?}");
+        assert_eq!(plan.later, Some(Duration::from_secs(1)));
+    }
+    let plan = planned(&opened(2, 1), &of(1, Some(1)), DAY);
+    assert_eq!((plan.count.len(), plan.later), (1, None), "a second later");
+    assert_eq!(planned(&opened(2, 1), &of(300, Some(9)), DAY).issue.len(), 1, "counting puts no pass off");
 }
 
 #[test]
@@ -371,7 +391,8 @@ fn what_may_still_change_is_counted_unless_it_is_issued_to_anyway() {
         known("other", "20230101", [1, 0, 0]),
         open,
     ];
-    let plan = planned(&json!({ "/status": { "occurrences": occurrences } }), &memory(Some(9), true), DAY);
+    let unknown = Memory { counts_unknown: true, ..memory(Some(9), true) };
+    let plan = planned(&json!({ "/status": { "occurrences": occurrences } }), &unknown, DAY);
     assert_eq!(plan.issue.len(), 1);
     let counted: Vec<(&str, &str)> = plan.count.iter().map(|c| (c.rule.as_str(), c.key.as_str())).collect();
     assert_eq!(counted, [("r", "waits"), ("r", "failed"), ("r", "unknown"), ("other", "20230101")]);
