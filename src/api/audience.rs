@@ -27,6 +27,9 @@ pub struct Audience {
     /// A web address that holds them. It is read when a window opens, and again while one is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpAudience>,
+    /// A ConfigMap of customers who never get anything, written as an audience is: of each the `integrationId` counts. While it cannot be read whole, nothing is issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclude_config_map_ref: Option<ConfigMapAudience>,
 }
 
 impl Audience {

@@ -86,6 +86,10 @@ pub struct CampaignSpec {
     #[schemars(length(max = 5))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["period".into()]))]
     pub budgets: Vec<Budget>,
+
+    /// What keeps a mistake small: nobody mails a million people by what ten would have shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardrails: Option<Guardrails>,
 }
 
 fn default_time_zone() -> String {
@@ -173,6 +177,24 @@ pub struct Budget {
     /// How many coupons the campaign issues in a period.
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub max_coupons: i64,
+}
+
+/// Bounds within which a campaign goes on by itself.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Guardrails {
+    /// Nothing is issued while the audience names more customers than this: it is not the audience that was meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub max_recipients: Option<i64>,
+    /// So many customers of an occurrence get their code first. The others wait until those Coupons are settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub canary_recipients: Option<i64>,
+    /// Issuing and sending stop for an occurrence when so many percent of its records that came to their end failed or have an unknown outcome; judged by 20 at least, or by all. They go on when a person resolves the failures, or accepts them with the annotation coupon-operator.dev/accept-failed: <rule>/<key>=<number>.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub stop_when_failed_percent: Option<i32>,
 }
 
 /// A local period of the campaign's time zone.
@@ -418,6 +440,9 @@ pub struct OccurrenceStatus {
     /// Of the issued codes, those that an earlier Campaign of the same name issued.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub issued_by_earlier_campaign: i64,
+    /// Nothing is issued or sent of it: more failed than guardrails.stopWhenFailedPercent allows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
     /// Coupons that a person accepted as missing.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub accepted_missing: i64,

@@ -47,6 +47,7 @@ pub mod reason {
     pub const PARAMETERS_MISMATCH: &str = "ParametersMismatch";
     pub const COUPONS_MISSING: &str = "CouponsMissing";
     pub const NAME_CONFLICT: &str = "NameConflict";
+    pub const GUARDRAIL_HIT: &str = "GuardrailHit";
     pub const KEYSPACE_TOO_SMALL: &str = "KeyspaceTooSmall";
     pub const NOT_PROGRESSING: &str = "NotProgressing";
     pub const NOT_STALLED: &str = "NotStalled";

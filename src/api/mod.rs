@@ -22,6 +22,10 @@ pub const REHEARSAL_LABEL: &str = "coupon-operator.dev/rehearsal";
 /// are missing, and that whoever they belonged to may get another code.
 pub const ACCEPT_MISSING_ANNOTATION: &str = "coupon-operator.dev/accept-missing";
 
+/// Annotation on a Campaign, `<rule>/<key>=<n>`: a person accepts that `n` records of that occurrence failed, so that it
+/// goes on although `guardrails.stopWhenFailedPercent` stopped it.
+pub const ACCEPT_FAILED_ANNOTATION: &str = "coupon-operator.dev/accept-failed";
+
 /// Annotation on a Campaign, `<rule>/<key>`, several separated by commas or spaces: windows that have
 /// closed are opened once more, under their own keys, for whoever has no code of them.
 pub const REOPEN_ANNOTATION: &str = "coupon-operator.dev/reopen";

@@ -5,6 +5,7 @@ pub mod http;
 pub mod spool;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use self::format::FormatError;
 use self::spool::Spooled;
@@ -18,6 +19,23 @@ pub struct Reading {
     pub problem: Option<(&'static str, String)>,
     /// What names this state of a web address, so that it need not be sent again.
     pub entity_tag: Option<String>,
+}
+
+/// Ids of customers who never get anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Excluded(HashSet<String>);
+
+impl FromIterator<Profile> for Excluded {
+    fn from_iter<I: IntoIterator<Item = Profile>>(profiles: I) -> Self {
+        Self(profiles.into_iter().map(|profile| profile.integration_id.trim().to_owned()).collect())
+    }
+}
+
+impl Excluded {
+    #[must_use]
+    pub fn contains(&self, profile: &Profile) -> bool {
+        self.0.contains(profile.integration_id.trim())
+    }
 }
 
 /// Where profiles that were read are.
@@ -54,6 +72,15 @@ impl Source {
         }
     }
 
+    /// How many there are, also of those that name an id that was named before.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        match self {
+            Self::Held(profiles) => profiles.len() as u64,
+            Self::Spooled(spooled) => spooled.count(),
+        }
+    }
+
     /// Enough of them to know on which dates there is somebody.
     #[must_use]
     pub fn of_dates(&self) -> &[Profile] {
@@ -76,6 +103,6 @@ impl Source {
 /// How many of them name an id that was named before.
 #[must_use]
 pub fn repeated(profiles: &[Profile]) -> usize {
-    let distinct: std::collections::HashSet<&str> = profiles.iter().map(|p| p.integration_id.trim()).collect();
+    let distinct: HashSet<&str> = profiles.iter().map(|p| p.integration_id.trim()).collect();
     profiles.len().saturating_sub(distinct.len())
 }

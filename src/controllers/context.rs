@@ -16,7 +16,7 @@ use crate::api::REHEARSAL_LABEL;
 use crate::api::campaign::Campaign;
 use crate::api::coupon::Coupon;
 use crate::api::webhook::Webhook;
-use crate::audience::Reading;
+use crate::audience::{Excluded, Reading};
 use crate::clock::Clock;
 use crate::controllers::campaign::plan::PassOutcome;
 use crate::controllers::campaign::validate::CompiledRule;
@@ -291,7 +291,7 @@ pub struct CampaignMemory {
     /// The next boundary, as the last pass saw it.
     pub boundary: Option<DateTime<Utc>>,
     /// The annotations by which a person acts on it, when it was last looked at.
-    pub annotations: [Option<String>; 2],
+    pub annotations: [Option<String>; 3],
     /// What came of the last pass.
     pub outcome: PassOutcome,
     /// The rules of this generation, compiled.
@@ -306,7 +306,9 @@ pub struct KnownAudience {
     pub since: Instant,
     /// The same by the operator's clock, which a rehearsal sets.
     pub at: DateTime<Utc>,
-    pub reading: Arc<Reading>,
+    /// None if it is written in the Campaign.
+    pub reading: Option<Arc<Reading>>,
+    pub excluded: Arc<Excluded>,
 }
 
 /// The memories, by namespace and name.

@@ -18,13 +18,20 @@ struct Standing {
     uid: Option<String>,
     suspended: bool,
     deleted: bool,
+    /// Occurrences, by rule and key, of which nothing is sent.
+    stopped: Vec<(String, String)>,
 }
 
 impl Standing {
     fn of(campaign: &Guarded) -> Option<(ObjectRef<Guarded>, Self)> {
         let found = campaign.0.as_ref().ok()?;
         let deleted = found.metadata.deletion_timestamp.is_some();
-        Some((ObjectRef::from_obj(campaign), Self { uid: found.uid(), suspended: found.spec.suspend, deleted }))
+        let occurrences = found.status.iter().flat_map(|status| &status.occurrences).filter(|o| o.stopped);
+        let stopped = occurrences.map(|o| (o.rule.clone(), o.key.clone())).collect();
+        Some((
+            ObjectRef::from_obj(campaign),
+            Self { uid: found.uid(), suspended: found.spec.suspend, deleted, stopped },
+        ))
     }
 }
 

@@ -82,27 +82,44 @@ impl CodeFormat {
     /// If the operating system gives no random numbers.
     pub fn draw(&self) -> Result<String, CodeError> {
         let mut code = String::with_capacity(self.pattern.len());
+        let mut random = RandomBytes::default();
         for c in self.pattern.chars() {
-            code.push(if c == '#' { self.random_character()? } else { c });
+            code.push(if c == '#' { self.random_character(&mut random)? } else { c });
         }
         Ok(code)
     }
 
     /// Bytes past the last whole multiple of the alphabet's size are drawn again: without that, the
     /// first characters would come more often.
-    fn random_character(&self) -> Result<char, CodeError> {
+    fn random_character(&self, random: &mut RandomBytes) -> Result<char, CodeError> {
         let size = self.alphabet.len().clamp(1, 256);
         let usable = 256_usize.saturating_sub(256_usize.checked_rem(size).unwrap_or(0));
         loop {
-            let mut byte = [0_u8];
-            SysRng.try_fill_bytes(&mut byte).map_err(|e: SysError| CodeError::Random(e.to_string()))?;
-            let drawn = usize::from(u8::from_be_bytes(byte));
+            let drawn = usize::from(random.next()?);
             if drawn < usable
                 && let Some(c) = drawn.checked_rem(size).and_then(|i| self.alphabet.get(i))
             {
                 return Ok(*c);
             }
         }
+    }
+}
+
+/// Bytes of the operating system's generator, asked for as many as a code mostly takes.
+#[derive(Default)]
+struct RandomBytes {
+    drawn: [u8; 32],
+    left: usize,
+}
+
+impl RandomBytes {
+    fn next(&mut self) -> Result<u8, CodeError> {
+        if self.left == 0 {
+            SysRng.try_fill_bytes(&mut self.drawn).map_err(|e: SysError| CodeError::Random(e.to_string()))?;
+            self.left = self.drawn.len();
+        }
+        self.left = self.left.saturating_sub(1);
+        Ok(self.drawn.get(self.left).copied().unwrap_or_default())
     }
 }
 

@@ -3,7 +3,7 @@
 //! A rule may have a million records, so that of each only a digest of its recipient is kept, and the rest once for all
 //! that have it in common.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
@@ -19,11 +19,23 @@ use crate::rules::occurrence::{Occurrence, is_year};
 pub struct Ledger {
     grants: Vec<Grants>,
     /// Where in `grants` somebody is; who is in several has the others in `further`.
-    holders: HashMap<RecipientDigest, u32>,
-    further: HashMap<RecipientDigest, BTreeSet<u32>>,
+    /// A tree, since a table of a million doubles when it grows.
+    holders: BTreeMap<RecipientDigest, Holder>,
+    further: BTreeMap<RecipientDigest, BTreeSet<u32>>,
     /// The numbers of the chunks of each key.
     chunks: BTreeMap<String, BTreeSet<i32>>,
 }
+
+/// Somebody who is in a Coupon, or was seen in the audience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Holder {
+    /// Four bytes beside a flag: a million of them count.
+    place: u32,
+    seen: bool,
+}
+
+/// The place of somebody who is in no Coupon.
+const NOWHERE: u32 = u32::MAX;
 
 /// What many records have in common, and how they stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,9 +107,18 @@ impl Ledger {
 
     fn note(&mut self, place: u32, recipient: &str) {
         let digest = digest(recipient);
-        if *self.holders.entry(digest).or_insert(place) != place {
+        let holder = self.holders.entry(digest).or_insert(Holder { place, seen: false });
+        if holder.place == NOWHERE {
+            holder.place = place;
+        } else if holder.place != place {
             self.further.entry(digest).or_default().insert(place);
         }
+    }
+
+    /// Notes that somebody is in the audience. True the first time.
+    pub fn see(&mut self, recipient: &str) -> bool {
+        let holder = self.holders.entry(digest(recipient)).or_insert(Holder { place: NOWHERE, seen: false });
+        !std::mem::replace(&mut holder.seen, true)
     }
 
     /// The number of the next chunk of a key: one that never was, though others may be missing.
@@ -126,8 +147,8 @@ impl Ledger {
     #[must_use]
     pub fn held(&self, recipient: &str, occurrence: &Occurrence) -> Option<Held> {
         let digest = digest(recipient);
-        let first = self.holders.get(&digest)?;
-        let places = self.further.get(&digest).into_iter().flatten().chain([first]);
+        let first = self.holders.get(&digest)?.place;
+        let places = self.further.get(&digest).into_iter().flatten().chain([&first]);
         let grants = places.filter_map(|place| self.grants.get(usize::try_from(*place).ok()?));
         let held = |grants: &Grants| {
             let counts = occurrence.counts_by_time(&grants.occurrence, &grants.window).then_some(Held::Counts);
@@ -310,6 +331,16 @@ mod tests {
         assert_eq!(in_each.map(|w| of("c", w)), [Some(Held::KeyOnly), Some(Held::Counts), Some(Held::KeyOnly)]);
         assert_eq!(in_each.map(|w| of("a", w)), [Some(Held::Counts), None, None]);
         assert_eq!(of(" c ", window(20, 30)), Some(Held::Counts), "ids are trimmed");
+    }
+
+    #[test]
+    fn whoever_was_seen_has_nothing_by_that_and_is_seen_once() {
+        let mut ledger = of(&[coupon(&["a"], "one", window(10, 20), "accepted")]);
+        assert_eq!(["a", "b", " b", "a"].map(|who| ledger.see(who)), [true, true, false, false]);
+        let open = open("one", window(10, 20));
+        assert_eq!([ledger.held("a", &open), ledger.held("b", &open)], [Some(Held::Counts), None]);
+        ledger.add(&coupon(&["b"], "one", window(10, 20), "accepted"));
+        assert_eq!((ledger.held("b", &open), ledger.see("b")), (Some(Held::Counts), false));
     }
 
     #[test]

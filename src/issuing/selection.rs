@@ -34,6 +34,10 @@ pub enum Refusal {
     Budget(Spent),
     #[error("{}", .0.reason())]
     Binding(#[from] Ineligible),
+    #[error("audience.excludeConfigMapRef names them")]
+    Excluded,
+    #[error("they wait until those who go first (guardrails.canaryRecipients) are settled")]
+    Canary,
 }
 
 impl Offer<'_> {

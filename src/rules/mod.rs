@@ -4,4 +4,5 @@
 pub mod budget;
 pub mod eligibility;
 pub mod expression;
+pub mod guardrails;
 pub mod occurrence;

@@ -7,6 +7,7 @@ mod batches;
 mod crash;
 mod delivery;
 mod examples;
+mod guardrails;
 mod healing;
 mod issuing;
 mod kinds;

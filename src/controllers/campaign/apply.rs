@@ -4,12 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use chrono::{DateTime, Utc};
+
 use super::fetch::Fetched;
-use super::plan::{Applied, Count, Issue, PassOutcome, Plan};
+use super::plan::{self, Applied, Count, Issue, PassOutcome, Plan};
 use super::reopen;
 use super::validate::Validated;
 use super::{missed, pass};
-use crate::api::campaign::OccurrenceStatus;
+use crate::api::ACCEPT_FAILED_ANNOTATION;
+use crate::api::campaign::{Campaign, OccurrenceStatus};
+use crate::api::conditions::reason;
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
 
@@ -45,7 +49,26 @@ pub async fn run(
     if !applied.missed.is_empty() {
         missed::note(&mut applied.occurrences, &applied.missed);
     }
+    stop(&mut applied, &fetched.campaign, fetched.now);
     Ok(applied)
+}
+
+/// Marks the occurrences of which too many records failed, as long as there is something to stop.
+fn stop(applied: &mut Applied, campaign: &Campaign, now: DateTime<Utc>) {
+    for occurrence in &mut applied.occurrences {
+        let goes_on = occurrence.grants_until.is_none_or(|until| until > now) || !plan::is_settled(occurrence);
+        let Some(why) = plan::stop(campaign, occurrence).filter(|_| goes_on) else {
+            occurrence.stopped = false;
+            continue;
+        };
+        occurrence.stopped = true;
+        let (rule, key) = (&occurrence.rule, &occurrence.key);
+        let accepted = occurrence.failed.saturating_add(occurrence.unknown);
+        let message = format!(
+            "rule {rule}, occurrence {key}: {why}: nothing is issued or sent of it. See why with kubectl get coupons, mend that and send them again with `coupon-operator resolve`, or accept them with the annotation {ACCEPT_FAILED_ANNOTATION}: {rule}/{key}={accepted}"
+        );
+        applied.outcome = std::mem::take(&mut applied.outcome).or(PassOutcome::stopped(reason::GUARDRAIL_HIT, message));
+    }
 }
 
 async fn look_at_coupons(
@@ -84,14 +107,12 @@ async fn passes(fetched: &Fetched, plan: &Plan, context: &Arc<Context>, applied:
         if done.left_behind {
             let own = passed(&pass, &issue.under_own_key(&applied.occurrences), applied).await?;
             done.again |= own.again;
-            done.outcome.stopped = done.outcome.stopped.or(own.outcome.stopped);
-            done.outcome.exhausted = done.outcome.exhausted.or(own.outcome.exhausted);
+            done.outcome = done.outcome.or(own.outcome);
         }
         if issue.reopened && !done.again && done.outcome == PassOutcome::default() {
             applied.reopened.push(reopen::place(issue));
         }
-        outcome.stopped = outcome.stopped.or(done.outcome.stopped);
-        outcome.exhausted = outcome.exhausted.or(done.outcome.exhausted);
+        outcome = outcome.or(done.outcome);
     }
     let mut read = BTreeSet::new();
     for Count { rule, key } in &plan.count {

@@ -15,7 +15,7 @@ use crate::api::campaign::{Audience, AudienceFormat, ConfigMapAudience, HttpAudi
 use crate::api::conditions::reason;
 use crate::audience::http::{self, Download};
 use crate::audience::spool::{Bounds, Spool, Spooled};
-use crate::audience::{Reading, Source, format};
+use crate::audience::{Excluded, Reading, Source, format};
 use crate::controllers::context::{Context, KnownAudience};
 use crate::controllers::error::{Error, bounded};
 use crate::controllers::webhook;
@@ -32,8 +32,8 @@ const BOUNDS: Bounds = Bounds { bytes: 8 << 30, records: 10_000_000 };
 /// Sees the audience as it is now, where it is not written in the Campaign: what was read not long ago, or what is read.
 /// While nobody can be issued to, there is none.
 pub async fn look(fetched: &mut Fetched, validated: &Validated, context: &Context) -> Result<(), Error> {
-    let Audience { profiles, config_map_ref, http } = &fetched.campaign.spec.audience;
-    if profiles.is_some() {
+    let audience = &fetched.campaign.spec.audience;
+    if audience.profiles.is_some() && audience.exclude_config_map_ref.is_none() {
         return Ok(());
     }
     if !is_wanted(fetched, validated) {
@@ -43,35 +43,71 @@ pub async fn look(fetched: &mut Fetched, validated: &Validated, context: &Contex
     }
     let known = context.campaigns.get(&fetched.namespace, &fetched.name).audience;
     if let Some(known) = known.as_ref().filter(|known| !is_old(fetched, known)) {
-        fetched.reading = Some(known.reading.clone());
+        (fetched.reading, fetched.excluded) = (known.reading.clone(), known.excluded.clone());
         return Ok(());
     }
     let (since, at) = (Instant::now(), fetched.now);
-    let before = known.as_ref().map(|known| known.reading.clone());
-    let reading = match (config_map_ref, http) {
-        (Some(source), _) => Arc::new(of_config_map(source, &fetched.namespace, context).await?),
-        (None, Some(source)) => of_http(source, &attributes(validated), before, &fetched.namespace, context).await?,
-        (None, None) => return Ok(()),
+    let before = known.as_ref().and_then(|known| known.reading.clone());
+    let (reading, excluded) = match excluded(audience, &fetched.namespace, context).await? {
+        Ok(excluded) => (read(audience, validated, before, &fetched.namespace, context).await?, Arc::new(excluded)),
+        // Whoever it names may be anybody.
+        Err((reason, message)) => (Some(Arc::new(nobody(reason, message))), Arc::default()),
     };
+    let (found, without) = (reading.clone(), excluded.clone());
     context.campaigns.update(&fetched.namespace, &fetched.name, |memory| {
-        memory.audience = Some(KnownAudience { since, at, reading: reading.clone() });
+        memory.audience = Some(KnownAudience { since, at, reading: found, excluded: without });
     });
-    if known.is_some_and(|known| known.reading != reading) {
+    if known.is_some_and(|known| known.reading != reading || known.excluded != excluded) {
         // A pass over what it was says nothing of what it is.
         fetched.memory.since_pass = None;
     }
-    fetched.reading = Some(reading);
+    (fetched.reading, fetched.excluded) = (reading, excluded);
     Ok(())
+}
+
+/// Reads an audience; none if it is written in the Campaign.
+async fn read(
+    audience: &Audience,
+    validated: &Validated,
+    before: Option<Arc<Reading>>,
+    namespace: &str,
+    context: &Context,
+) -> Result<Option<Arc<Reading>>, Error> {
+    let place = "spec.audience.configMapRef";
+    Ok(match (&audience.config_map_ref, &audience.http) {
+        (Some(source), _) => Some(Arc::new(of_config_map(place, source, namespace, context).await?)),
+        (None, Some(source)) => Some(of_http(source, &attributes(validated), before, namespace, context).await?),
+        (None, None) => None,
+    })
+}
+
+/// Who never gets anything, or why nobody knows: reason and message.
+async fn excluded(
+    audience: &Audience,
+    namespace: &str,
+    context: &Context,
+) -> Result<Result<Excluded, (&'static str, String)>, Error> {
+    let Some(source) = &audience.exclude_config_map_ref else { return Ok(Ok(Excluded::default())) };
+    let reading = of_config_map("spec.audience.excludeConfigMapRef", source, namespace, context).await?;
+    Ok(match (reading.problem, reading.profiles) {
+        (Some((reason, message)), _) => {
+            Err((reason, format!("{message}. While it is not known who is excluded, nobody is issued to")))
+        }
+        (None, Source::Held(profiles)) => Ok(profiles.into_iter().collect()),
+        (None, Source::Spooled(_)) => Ok(Excluded::default()),
+    })
 }
 
 /// How long to sleep at most, so that the audience is looked at again in time.
 pub fn sleep(fetched: &Fetched, longest: Duration) -> Duration {
-    fetched.reading.as_ref().map_or(longest, |reading| longest.min(interval(fetched, reading)))
+    let audience = &fetched.campaign.spec.audience;
+    let is_read = fetched.reading.is_some() || audience.exclude_config_map_ref.is_some();
+    if is_read { longest.min(interval(fetched, fetched.reading.as_deref())) } else { longest }
 }
 
-fn interval(fetched: &Fetched, reading: &Reading) -> Duration {
+fn interval(fetched: &Fetched, reading: Option<&Reading>) -> Duration {
     let poll = fetched.memory.audience_poll;
-    if reading.problem.is_some() { poll.min(MENDED) } else { poll }
+    if reading.is_some_and(|reading| reading.problem.is_some()) { poll.min(MENDED) } else { poll }
 }
 
 /// True if somebody may be issued to. When anniversaries are, only the audience says.
@@ -85,12 +121,17 @@ fn is_wanted(fetched: &Fetched, validated: &Validated) -> bool {
 /// It is looked at again after a while, and when a window may have opened since.
 fn is_old(fetched: &Fetched, known: &KnownAudience) -> bool {
     let passed = |boundary| known.at < boundary && boundary <= fetched.now;
-    fetched.memory.boundary.is_some_and(passed) || known.since.elapsed() >= interval(fetched, &known.reading)
+    fetched.memory.boundary.is_some_and(passed) || known.since.elapsed() >= interval(fetched, known.reading.as_deref())
 }
 
-async fn of_config_map(source: &ConfigMapAudience, namespace: &str, context: &Context) -> Result<Reading, Error> {
+async fn of_config_map(
+    field: &str,
+    source: &ConfigMapAudience,
+    namespace: &str,
+    context: &Context,
+) -> Result<Reading, Error> {
     let ConfigMapAudience { name, key, format } = source;
-    let nobody = |reason, what: String| nobody(reason, format!("spec.audience.configMapRef: {what}"));
+    let nobody = |reason, what: String| nobody(reason, format!("{field}: {what}"));
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
     let Some(map) = bounded(api.get_opt(name)).await? else {
         let what = format!("ConfigMap {name} does not exist in this namespace: create it with the key {key}");
@@ -101,7 +142,7 @@ async fn of_config_map(source: &ConfigMapAudience, namespace: &str, context: &Co
         let what = format!("ConfigMap {name} has no key {key}: add it, or correct the key's name here");
         return Ok(nobody(reason::CONFIG_MAP_KEY_NOT_FOUND, what));
     };
-    let place = format!("key {key} of ConfigMap {name}");
+    let place = format!("{field}: key {key} of ConfigMap {name}");
     Ok(tokio::task::block_in_place(|| of_bytes(bytes, *format, &place)))
 }
 
@@ -181,9 +222,7 @@ fn of_bytes(bytes: Vec<u8>, format: AudienceFormat, place: &str) -> Reading {
         .and_then(|profiles| profiles.into_iter().try_for_each(|profile| profile.map(|profile| read.push(profile))));
     let problem = result.err().map(|error| {
         let (said, count) = (error.without_data(), read.len());
-        let message = format!(
-            "spec.audience.configMapRef: {place}: {said}. The {count} before it are issued to; the rest are not known"
-        );
+        let message = format!("{place}: {said}. The {count} before it are issued to; the rest are not known");
         (reason::AUDIENCE_INCOMPLETE, message)
     });
     Reading { profiles: Source::Held(read), problem, entity_tag: None }
@@ -200,7 +239,7 @@ mod tests {
     #[test]
     fn what_was_read_before_an_error_counts_and_the_rest_is_said_to_be_missing() {
         let text = b"integrationId,tier\nada,gold\ngrace\n".to_vec();
-        let reading = of_bytes(text, AudienceFormat::Csv, "key k of ConfigMap m");
+        let reading = of_bytes(text, AudienceFormat::Csv, "spec.audience.configMapRef: key k of ConfigMap m");
         assert_eq!(held(&reading).len(), 1);
         let (reason, message) = reading.problem.unwrap();
         assert_eq!(reason, reason::AUDIENCE_INCOMPLETE);

@@ -9,12 +9,11 @@ use chrono_tz::Tz;
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 
-use super::plan::{Memory, PassOutcome, accept_missing_annotation};
-use super::reopen;
+use super::plan::{Memory, PassOutcome};
 use super::validate::{self, CompiledRule, KnownWebhook};
 use crate::api::campaign::{Campaign, Profile};
-use crate::api::conditions;
-use crate::audience::{self, Batches, Reading};
+use crate::api::{ACCEPT_FAILED_ANNOTATION, ACCEPT_MISSING_ANNOTATION, REOPEN_ANNOTATION, conditions};
+use crate::audience::{self, Batches, Excluded, Reading};
 use crate::controllers::context::Context;
 
 /// A Campaign with what its plan depends on.
@@ -29,6 +28,8 @@ pub struct Fetched {
     pub memory: Memory,
     /// The audience, where it is not written in the Campaign and was read.
     pub reading: Option<Arc<Reading>>,
+    /// Who never gets anything.
+    pub excluded: Arc<Excluded>,
     pub now: DateTime<Utc>,
 }
 
@@ -48,8 +49,9 @@ pub fn run(object: &DeserializeGuard<Campaign>, context: &Context) -> Option<Fet
         .collect();
     let memory = remember(&campaign, &namespace, &name, context);
     let compiled = compiled(&campaign, &namespace, &name, context);
-    let reading = None;
-    Some(Fetched { now: context.clock.now(), campaign, namespace, name, compiled, webhooks, memory, reading })
+    let (reading, excluded) = (None, Arc::default());
+    let now = context.clock.now();
+    Some(Fetched { campaign, namespace, name, compiled, webhooks, memory, reading, excluded, now })
 }
 
 impl Fetched {
@@ -71,6 +73,13 @@ impl Fetched {
     pub fn repeated(&self) -> usize {
         let written = || audience::repeated(self.campaign.spec.audience.written());
         self.reading.as_ref().map_or_else(written, |reading| reading.profiles.repeated())
+    }
+
+    /// How many customers the audience names.
+    pub fn audience_size(&self) -> u64 {
+        let written = || self.campaign.spec.audience.written().len() as u64;
+        let all = self.reading.as_ref().map_or_else(written, |reading| reading.profiles.count());
+        all.saturating_sub(self.repeated() as u64)
     }
 
     /// What keeps some of the audience from being known.
@@ -114,7 +123,8 @@ fn remember(campaign: &Campaign, namespace: &str, name: &str, context: &Context)
     let uid = campaign.uid().unwrap_or_default();
     let generation = campaign.metadata.generation.unwrap_or_default();
     let known = context.campaigns.get(namespace, name);
-    let annotations = [accept_missing_annotation(campaign), reopen::annotation(campaign)].map(|a| a.map(str::to_owned));
+    let annotations = [ACCEPT_MISSING_ANNOTATION, ACCEPT_FAILED_ANNOTATION, REOPEN_ANNOTATION]
+        .map(|annotation| campaign.annotations().get(annotation).cloned());
     let same_spec = known.uid == uid && known.generation == generation;
     let same = same_spec && known.annotations == annotations;
     context.campaigns.update(namespace, name, |memory| {

@@ -9,10 +9,11 @@ use kube::ResourceExt;
 use super::missed::{self, Missed};
 use super::reopen;
 use super::validate::{PreparedRule, Validated};
-use crate::api::ACCEPT_MISSING_ANNOTATION;
 use crate::api::campaign::{Campaign, CampaignStatus, OccurrenceStatus, Profile};
+use crate::api::{ACCEPT_FAILED_ANNOTATION, ACCEPT_MISSING_ANNOTATION};
 use crate::issuing::selection::distinct;
 use crate::rules::budget::Allowance;
+use crate::rules::guardrails::{TooManyFailed, too_many_failed};
 use crate::rules::occurrence::{Occurrence, Timing, is_year, year_key};
 use crate::schedule::MonthDay;
 
@@ -46,6 +47,26 @@ pub struct PassOutcome {
     pub stopped: Option<Stopped>,
     /// A budget that is spent, in words.
     pub exhausted: Option<String>,
+    /// Others wait until those who went first are settled.
+    pub canary: bool,
+}
+
+impl PassOutcome {
+    /// An outcome that says no more than why it stopped.
+    #[must_use]
+    pub fn stopped(reason: &'static str, message: String) -> Self {
+        Self { stopped: Some((reason, message)), ..Self::default() }
+    }
+
+    /// What this one says of its own, else the other.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            stopped: self.stopped.or(other.stopped),
+            exhausted: self.exhausted.or(other.exhausted),
+            canary: self.canary || other.canary,
+        }
+    }
 }
 
 /// What stopped an occurrence: reason and message.
@@ -171,8 +192,14 @@ pub fn run(
     let unopened = !campaign.spec.suspend && open.iter().any(is_new);
     if !campaign.spec.suspend {
         let able = validated.rules.len();
-        if is_due(memory, &open, unopened, now) || (memory.able != able && !open.is_empty()) {
+        let settled = |(rule, granting): &(&PreparedRule, Granting)| {
+            find_open(&status, &rule.name, granting).is_some_and(is_settled)
+        };
+        // Those who went first are settled.
+        let others_turn = memory.outcome.canary && open.iter().any(settled);
+        if is_due(memory, &open, unopened, now) || others_turn || (memory.able != able && !open.is_empty()) {
             plan.issue = open.into_iter().map(|(rule, granting)| issue(campaign, &status, rule, granting)).collect();
+            plan.issue.retain(|issue| issue.opened.as_ref().is_none_or(|o| stop(campaign, o).is_none()));
         }
         plan.reopening = !reopened.issues.is_empty();
         if looks_again(memory, now) {
@@ -249,16 +276,23 @@ pub fn find_open<'a>(status: &'a CampaignStatus, rule: &str, granting: &Granting
     of_rule.filter(goes_on).min_by_key(|o| o.window.start_time)
 }
 
-/// The annotation by which a person accepts that Coupons are missing.
+/// Why nothing is issued or sent of an occurrence: too many of its records failed.
 #[must_use]
-pub fn accept_missing_annotation(campaign: &Campaign) -> Option<&str> {
-    campaign.annotations().get(ACCEPT_MISSING_ANNOTATION).map(String::as_str)
+pub fn stop(campaign: &Campaign, occurrence: &OccurrenceStatus) -> Option<TooManyFailed> {
+    let guardrails = campaign.spec.guardrails.as_ref()?;
+    let accepted = accepted(campaign, ACCEPT_FAILED_ANNOTATION, (&occurrence.rule, &occurrence.key));
+    too_many_failed(guardrails, occurrence, accepted)
+}
+
+/// How many missing Coupons of an occurrence a person accepted.
+#[must_use]
+pub fn accepted_missing(campaign: &Campaign, rule: &str, key: &str) -> i64 {
+    accepted(campaign, ACCEPT_MISSING_ANNOTATION, (rule, key))
 }
 
 /// `<rule>/<key>=<n>`, several separated by commas or spaces.
-#[must_use]
-pub fn accepted_missing(campaign: &Campaign, rule: &str, key: &str) -> i64 {
-    let Some(text) = accept_missing_annotation(campaign) else { return 0 };
+fn accepted(campaign: &Campaign, annotation: &str, (rule, key): (&str, &str)) -> i64 {
+    let Some(text) = campaign.annotations().get(annotation) else { return 0 };
     text.split([',', ' '])
         .filter_map(|entry| entry.split_once('='))
         .filter(|(place, _)| place.trim().split_once('/') == Some((rule, key)))

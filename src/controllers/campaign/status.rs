@@ -153,6 +153,9 @@ fn verdict(
     }
     let (reason, message) = match &outcome.exhausted {
         Some(spent) => (reason::EXHAUSTED, spent.clone()),
+        None if outcome.canary => {
+            (reason::DELIVERING, "those who go first have a code; the others wait until these are settled".to_owned())
+        }
         None => progress(plan, standing),
     };
     let warnings = plan.warnings.iter().map(|warning| [". Warning: ", warning]).collect::<Vec<_>>().concat().concat();
@@ -271,6 +274,7 @@ mod tests {
             webhooks: BTreeMap::new(),
             memory,
             reading: None,
+            excluded: Arc::default(),
             now: "2023-01-05T00:00:00.7Z".parse().unwrap(),
         }
     }
@@ -318,7 +322,7 @@ mod tests {
         let mut failed = occurrence("k", end, 2, 1);
         failed["failed"] = 1.into();
         assert_eq!(told(&Plan::default(), &applied(&[failed])), (reason::COMPLETE.into(), [true, false]));
-        let exhausted = PassOutcome { stopped: None, exhausted: Some("spent".into()) };
+        let exhausted = PassOutcome { exhausted: Some("spent".into()), ..PassOutcome::default() };
         let (reason, _, message, _) = said(&none, &open(), &Applied { outcome: exhausted, ..applied(&[]) }, spec());
         assert_eq!((reason.as_str(), message.as_str()), (reason::EXHAUSTED, "spent"));
     }
@@ -327,10 +331,8 @@ mod tests {
     fn what_keeps_a_campaign_from_acting_is_said_first() {
         let problem = |stalled, message: &str| Problem { reason: reason::INVALID, stalled, message: message.into() };
         let with = |problems: Vec<Problem>| Validated { problems, ..Validated::default() };
-        let stopped = || Applied {
-            outcome: PassOutcome { stopped: Some((reason::COUPONS_MISSING, "why".into())), exhausted: None },
-            ..applied(&[])
-        };
+        let stopped =
+            || Applied { outcome: PassOutcome::stopped(reason::COUPONS_MISSING, "why".into()), ..applied(&[]) };
         let mut suspended = spec();
         suspended["suspend"] = true.into();
         let told = |validated: &Validated, applied: &Applied, spec: Value| {

@@ -82,7 +82,7 @@ pub fn run(spec: &CampaignSpec, compiled: &[CompiledRule], webhooks: &BTreeMap<S
     for rule in spec.rules.iter().filter(|rule| !names.insert(&rule.name)) {
         validated.problems.push(invalid(format!("spec.rules[{}]: two rules have this name", rule.name)));
     }
-    let Audience { profiles, config_map_ref, http } = &spec.audience;
+    let Audience { profiles, config_map_ref, http, exclude_config_map_ref: _ } = &spec.audience;
     if [profiles.is_some(), config_map_ref.is_some(), http.is_some()].into_iter().filter(|written| *written).count()
         != 1
     {

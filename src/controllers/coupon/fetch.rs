@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use kube::api::GetParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt};
 
@@ -44,8 +45,13 @@ pub async fn whole(fetched: Fetched, context: &Context) -> Result<Option<Fetched
         return Ok(Some(fetched));
     }
     let api: Api<Coupon> = Api::namespaced(context.client.clone(), &fetched.namespace);
-    let coupon = bounded(api.get_opt(&fetched.coupon.name_any())).await?;
-    Ok(coupon.and_then(|coupon| gather(coupon, context)))
+    // One that is as late as the cache's does: the API server has it at hand. A later one is better, an earlier is none.
+    let version = fetched.coupon.resource_version().map_or_else(GetParams::default, |version| GetParams::at(&version));
+    match bounded(api.get_with(&fetched.coupon.name_any(), &version)).await {
+        Ok(coupon) => Ok(gather(coupon, context)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn gather(coupon: Coupon, context: &Context) -> Option<Fetched> {
@@ -87,10 +93,17 @@ fn campaign_state(coupon: &Coupon, namespace: &str, context: &Context) -> Campai
     }
     let state = |campaign: &Campaign| match campaign {
         c if c.metadata.deletion_timestamp.is_some() => CampaignState::Gone,
-        c if c.spec.suspend => CampaignState::Suspended,
+        c if c.spec.suspend || is_stopped(c, coupon) => CampaignState::Suspended,
         _ => CampaignState::Running,
     };
     context.with_campaign(namespace, name, state).unwrap_or(CampaignState::Gone)
+}
+
+/// True if nothing is sent of the Coupon's occurrence, since too many of its records failed.
+fn is_stopped(campaign: &Campaign, coupon: &Coupon) -> bool {
+    let (rule, key) = (coupon.spec.rule.as_deref(), coupon.spec.occurrence.as_deref());
+    let mut occurrences = campaign.status.iter().flat_map(|status| &status.occurrences);
+    occurrences.any(|o| o.stopped && rule == Some(&o.rule) && key == Some(&o.key))
 }
 
 impl Fetched {

@@ -27,6 +27,7 @@ pub enum CampaignState {
     /// A person wrote the Coupon.
     NotNeeded,
     Running,
+    /// Or its guardrails stopped the Coupon's occurrence.
     Suspended,
     Gone,
     /// The operator has just been started.

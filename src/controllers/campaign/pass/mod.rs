@@ -8,25 +8,30 @@ mod select;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
 use self::round::Round;
-use self::select::Seen;
 use super::fetch::Fetched;
 use super::missed::{Missed, anniversaries_closed};
-use super::plan::{Granting, Issue, PassOutcome};
+use super::plan::{self, Granting, Issue, PassOutcome};
 use super::validate::PreparedRule;
 use crate::api::campaign::{Campaign, OccurrenceStatus, Profile, Shape, Window};
 use crate::api::conditions::reason;
 use crate::controllers::context::Context;
 use crate::controllers::error::{Error, bounded};
+use crate::controllers::writes;
 use crate::issuing::draft::{self, Circumstances};
 use crate::issuing::ledger::{Ledger, Tally, missing};
 use crate::rules::budget::Allowance;
+use crate::rules::guardrails::canaries_left;
 use crate::rules::occurrence::{Occurrence, Timing, year_key};
+
+/// While a pass goes on, status says at most so often how far it is.
+const BETWEEN_REPORTS: Duration = Duration::from_secs(1);
 
 /// So many of an audience are looked at before their Coupons are written.
 const BATCH: usize = 1000;
@@ -56,6 +61,9 @@ impl Pass<'_> {
         if issue.opened.is_none() && !self.is_for_somebody(issue) {
             return Ok(Done::default());
         }
+        if let Some(message) = self.too_many() {
+            return Ok(Done { outcome: PassOutcome::stopped(reason::GUARDRAIL_HIT, message), ..Done::default() });
+        }
         let mut books = self.books(&issue.rule.name).await?;
         let occurrence = occurrence(issue, &books.ledger, self.campaign_uid());
         if self.open(&occurrence).await? {
@@ -68,15 +76,34 @@ impl Pass<'_> {
         if missing > accepted {
             return Ok(coupons_missing(&occurrence, tally, missing));
         }
-        let occurrence = OccurrenceStatus { accepted_missing: missing, ..occurrence };
-        self.issue(Round::new(issue, occurrence, books)).await
+        let counted = OccurrenceStatus { accepted_missing: missing, ..occurrence };
+        let mut standing = counted.clone();
+        write_tally(&mut standing, tally);
+        if plan::stop(&self.fetched.campaign, &standing).is_some() {
+            // More failed since status was written, which says so now.
+            return Ok(Done { occurrence: Some(standing), ..Done::default() });
+        }
+        let guardrails = self.fetched.campaign.spec.guardrails.as_ref();
+        let canaries = guardrails.and_then(|guardrails| canaries_left(guardrails, &standing));
+        self.issue(Round::new(issue, counted, books, canaries)).await
+    }
+
+    /// Why nothing is issued to an audience that is larger than expected.
+    fn too_many(&self) -> Option<String> {
+        let most = self.fetched.campaign.spec.guardrails.as_ref()?.max_recipients?;
+        let found = self.fetched.audience_size();
+        (found > u64::try_from(most).unwrap_or_default()).then(|| {
+            format!(
+                "the audience names {found} customers, and guardrails.maxRecipients is {most}: nothing is issued. If that many are meant, raise maxRecipients; if not, correct the audience"
+            )
+        })
     }
 
     /// False if it is nobody's anniversary: no occurrence is opened for nobody.
     fn is_for_somebody(&self, issue: &Issue) -> bool {
         let offer = select::offer(self.fetched, &issue.rule);
         let profiles = self.fetched.of_dates();
-        let open = || select::candidates(profiles, &mut Seen::default(), issue, offer).open;
+        let open = || select::candidates(profiles, |_| true, issue, offer).open;
         matches!(issue.granting, Granting::Everybody(_)) || !open().is_empty()
     }
 
@@ -115,10 +142,19 @@ impl Pass<'_> {
     }
 
     async fn issue(&self, mut round: Round<'_>) -> Result<Done, Error> {
+        let mut said = Instant::now();
         for batch in self.batches() {
             round.take(self, &batch?).await?;
             if !round.goes_on() {
                 break;
+            }
+            if said.elapsed() >= BETWEEN_REPORTS {
+                let reported = self.report(&round.occurrence).await?;
+                if reported.as_ref().is_some_and(|o| plan::stop(&self.fetched.campaign, o).is_some()) {
+                    round.halted = true;
+                    break;
+                }
+                said = Instant::now();
             }
         }
         if round.goes_on() {
@@ -131,6 +167,26 @@ impl Pass<'_> {
         let tally = self.tally(&round.occurrence.rule, &round.occurrence.key).await?;
         done.occurrence = Some(round.into_status(tally, self.fetched.audience_problem().is_none()));
         Ok(done)
+    }
+
+    /// Says in status how far a long pass is. What it says is also remembered: Coupons that were deleted before the pass
+    /// ended are missed.
+    async fn report(&self, occurrence: &OccurrenceStatus) -> Result<Option<OccurrenceStatus>, Error> {
+        let tally = self.tally(&occurrence.rule, &occurrence.key).await?;
+        let api: Api<Campaign> = Api::namespaced(self.context.client.clone(), &self.fetched.namespace);
+        let mut campaign = bounded(api.get(&self.fetched.name)).await?;
+        let status = campaign.status.get_or_insert_default();
+        let same = |o: &&mut OccurrenceStatus| o.rule == occurrence.rule && o.key == occurrence.key;
+        let Some(known) = status.occurrences.iter_mut().find(same) else { return Ok(None) };
+        write_tally(known, tally);
+        let reported = known.clone();
+        let sum = |value: fn(&OccurrenceStatus) -> i64| Some(status.occurrences.iter().map(value).sum());
+        (status.issued, status.delivered, status.failed) = (sum(|o| o.issued), sum(|o| o.delivered), sum(|o| o.failed));
+        match writes::replace_status(&self.context.client, &api, &campaign).await {
+            // Somebody else wrote it: the next report says more.
+            Err(error) if !error.is_conflict() => Err(error),
+            _ => Ok(Some(reported)),
+        }
     }
 
     /// False if the Campaign was suspended, changed or deleted while this pass runs.
@@ -176,7 +232,8 @@ impl Pass<'_> {
 
     fn could_have_had_one(&self, rule: &PreparedRule, profile: &Profile, occurrence: &Occurrence) -> bool {
         let circumstances = self.circumstances(&rule.name, &occurrence.key, occurrence.window, self.fetched.now);
-        select::offer(self.fetched, rule).check(profile, &Allowance::default()).is_ok()
+        !self.fetched.excluded.contains(profile)
+            && select::offer(self.fetched, rule).check(profile, &Allowance::default()).is_ok()
             && draft::coupon(&rule.effects, circumstances, profile, String::new()).is_ok()
     }
 
@@ -266,8 +323,7 @@ fn coupons_missing(occurrence: &OccurrenceStatus, tally: Tally, missing: i64) ->
         crate::api::ACCEPT_MISSING_ANNOTATION,
     );
     // The occurrence keeps its counts: they are the memory of what was issued.
-    let outcome = PassOutcome { stopped: Some((reason::COUPONS_MISSING, message)), exhausted: None };
-    Done { outcome, ..Done::default() }
+    Done { outcome: PassOutcome::stopped(reason::COUPONS_MISSING, message), ..Done::default() }
 }
 
 fn log_pass(fetched: &Fetched, occurrence: &OccurrenceStatus, issued: usize) {

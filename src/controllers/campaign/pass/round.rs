@@ -8,7 +8,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::Pass;
 use super::books::Books;
 use super::create::{CreateError, Created};
-use super::select::{self, Candidates, Seen};
+use super::select::{self, Candidates};
 use crate::api::campaign::{OccurrenceStatus, Profile, Shape};
 use crate::api::conditions::reason;
 use crate::api::coupon::{Coupon, CouponSpec};
@@ -27,7 +27,6 @@ pub(super) struct Round<'a> {
     issue: &'a Issue,
     pub occurrence: OccurrenceStatus,
     books: Books,
-    seen: Seen,
     reasons: Reasons,
     codes: Codes,
     /// Drafts that wait until their chunk is full.
@@ -39,6 +38,10 @@ pub(super) struct Round<'a> {
     pub left_behind: bool,
     /// False if the Campaign changed before everybody was looked at and has a Coupon.
     pub whole: bool,
+    /// Too many of those that were sent meanwhile failed.
+    pub halted: bool,
+    /// How many may have one before those who go first are settled; none if all may.
+    canaries: Option<usize>,
 }
 
 /// The codes that a new one must differ from.
@@ -58,12 +61,11 @@ struct LookedUp {
 }
 
 impl<'a> Round<'a> {
-    pub fn new(issue: &'a Issue, occurrence: OccurrenceStatus, books: Books) -> Self {
+    pub fn new(issue: &'a Issue, occurrence: OccurrenceStatus, books: Books, canaries: Option<usize>) -> Self {
         Self {
             issue,
             occurrence,
             books,
-            seen: Seen::default(),
             reasons: Reasons::default(),
             codes: Codes::default(),
             queue: Queue::default(),
@@ -72,12 +74,14 @@ impl<'a> Round<'a> {
             outcome: PassOutcome::default(),
             left_behind: false,
             whole: true,
+            halted: false,
+            canaries,
         }
     }
 
     /// False if nothing more is to be issued.
     pub fn goes_on(&self) -> bool {
-        self.whole && self.outcome.stopped.is_none()
+        self.whole && !self.halted && self.outcome.stopped.is_none()
     }
 
     /// Issues to those of a batch who may have a Coupon and have none.
@@ -85,11 +89,13 @@ impl<'a> Round<'a> {
         let offer = select::offer(pass.fetched, &self.issue.rule);
         // Evaluating conditions takes the thread for as long as they are allowed to.
         let eligible = tokio::task::block_in_place(|| {
-            let candidates = select::candidates(profiles, &mut self.seen, self.issue, offer);
+            let candidates =
+                select::candidates(profiles, |p| self.books.ledger.see(&p.integration_id), self.issue, offer);
             self.eligible(pass, candidates.under(&self.occurrence.key))
         });
         match self.drafts(pass, eligible).await? {
-            Ok(drafts) => self.write(pass, drafts, false).await,
+            // Those who go first wait for nobody to fill their chunk.
+            Ok(drafts) => self.write(pass, drafts, self.canaries == Some(0)).await,
             Err(error) => {
                 let message = format!("rule {}: {error}", self.issue.rule.name);
                 self.outcome.stopped = Some((reason::KEYSPACE_TOO_SMALL, message));
@@ -108,7 +114,8 @@ impl<'a> Round<'a> {
         let mut occurrence = self.occurrence;
         occurrence.matched = super::count(self.matched);
         occurrence.ineligible = self.reasons.into_counts();
-        occurrence.audience_seen = complete && self.whole && self.outcome.stopped.is_none();
+        let all = self.whole && !self.halted && self.outcome.stopped.is_none() && !self.outcome.canary;
+        occurrence.audience_seen = complete && all;
         occurrence.missed &= !occurrence.audience_seen;
         super::write_tally(&mut occurrence, tally);
         occurrence
@@ -130,6 +137,10 @@ impl<'a> Round<'a> {
                 self.left_behind |= held == Held::KeyOnly && occurrence.key != self.issue.own_key();
                 continue;
             }
+            if pass.fetched.excluded.contains(profile) {
+                self.reasons.note(&Refusal::Excluded);
+                continue;
+            }
             match offer.check(profile, &Allowance::default()) {
                 Ok(()) => wanted.push((profile, occurrence)),
                 Err(refusal) => self.reasons.note(&refusal),
@@ -144,7 +155,8 @@ impl<'a> Round<'a> {
         pass: &Pass<'_>,
         eligible: select::Open<'_>,
     ) -> Result<Result<Vec<CouponSpec>, CodeError>, Error> {
-        let wanted = self.books.allowance.left().map_or(eligible.len(), |left| left.min(eligible.len()));
+        let most = self.books.allowance.left().into_iter().chain(self.canaries).min().unwrap_or(usize::MAX);
+        let wanted = most.min(eligible.len());
         if let Err(error) = self.codes.prepare(pass, self.issue, &self.queue, wanted).await? {
             return Ok(Err(error));
         }
@@ -156,6 +168,11 @@ impl<'a> Round<'a> {
                 self.reasons.note(&Refusal::Budget(spent));
                 continue;
             }
+            if self.canaries == Some(0) {
+                self.outcome.canary = true;
+                self.reasons.note(&Refusal::Canary);
+                continue;
+            }
             let code = match self.codes.draw(self.issue) {
                 Ok(code) => code,
                 Err(error) => return Ok(Err(error)),
@@ -164,6 +181,7 @@ impl<'a> Round<'a> {
             match draft::coupon(&self.issue.rule.effects, circumstances, profile, code) {
                 Ok(spec) => {
                     self.books.allowance.take();
+                    self.canaries = self.canaries.map(|left| left.saturating_sub(1));
                     drafts.push(spec);
                 }
                 Err(error) => self.reasons.note(&error.into()),

@@ -1,13 +1,11 @@
 //! Who of the audience an occurrence is open for.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::api::campaign::Profile;
 use crate::controllers::campaign::fetch::Fetched;
 use crate::controllers::campaign::plan::{Granting, Issue};
 use crate::controllers::campaign::validate::PreparedRule;
-use crate::issuing::recipient::{RecipientDigest, digest};
 use crate::issuing::selection::{Offer, Refusal};
 use crate::rules::occurrence::Occurrence;
 
@@ -21,16 +19,6 @@ pub(super) struct Candidates<'a> {
     pub refusals: Vec<Refusal>,
 }
 
-/// Whom a pass has seen: each id counts once, the first time.
-#[derive(Default)]
-pub(super) struct Seen(HashSet<RecipientDigest>);
-
-impl Seen {
-    fn first(&mut self, profile: &Profile) -> bool {
-        self.0.insert(digest(&profile.integration_id))
-    }
-}
-
 pub(super) fn offer<'a>(fetched: &'a Fetched, rule: &'a PreparedRule) -> Offer<'a> {
     Offer {
         timing: &rule.timing,
@@ -41,14 +29,14 @@ pub(super) fn offer<'a>(fetched: &'a Fetched, rule: &'a PreparedRule) -> Offer<'
     }
 }
 
-/// Whose window of an occurrence is open.
+/// Whose window of an occurrence is open. Each id counts once, the `first` time.
 pub(super) fn candidates<'a>(
     profiles: &'a [Profile],
-    seen: &mut Seen,
+    mut first: impl FnMut(&Profile) -> bool,
     issue: &Issue,
     offer: Offer<'_>,
 ) -> Candidates<'a> {
-    let profiles = profiles.iter().filter(|profile| seen.first(profile));
+    let profiles = profiles.iter().filter(|profile| first(profile));
     let year = match &issue.granting {
         Granting::Everybody(occurrence) => {
             let occurrence = Arc::new(occurrence.clone());

@@ -137,7 +137,7 @@ impl Life {
                 campaign_attributes: &BTreeMap::new(),
                 now: self.now,
             };
-            let candidates = select::candidates(campaign.spec.audience.written(), &mut Seen::default(), &issue, offer);
+            let candidates = select::candidates(campaign.spec.audience.written(), |_| true, &issue, offer);
             let ledger = read(&self.ledger);
             let mut occurrence = occurrence(&issue, &ledger, "uid");
             let mut left_behind = false;
