@@ -20,6 +20,7 @@ pub mod issuing;
 pub mod manifests;
 pub mod preview;
 pub mod records;
+pub mod reports;
 pub mod rules;
 pub mod schedule;
 pub mod template;

@@ -1,11 +1,15 @@
 //! The subcommands.
 
 mod api;
+mod coupons;
 mod crds;
+mod export;
+mod failures;
 mod output;
 mod preview;
 mod resolve;
 mod run;
+mod status;
 mod validate;
 
 use std::error::Error;
@@ -31,6 +35,12 @@ enum Command {
     Validate(validate::Options),
     /// Show what campaigns would do at some time, without a cluster.
     Preview(preview::Options),
+    /// Write out a campaign's codes: as Talon.One imports them, or as NDJSON.
+    Export(export::Options),
+    /// Show how far campaigns are: issued and delivered, how fast, how long it takes, and what goes wrong.
+    Status(status::Options),
+    /// List who did not get their code, and why.
+    Failures(failures::Options),
     /// Decide on many Coupons at once whose records are held or failed.
     Resolve(resolve::Options),
 }
@@ -42,6 +52,9 @@ impl Cli {
             Command::Crds(options) => options.run(),
             Command::Validate(options) => options.run().await,
             Command::Preview(options) => options.run(),
+            Command::Export(options) => options.run().await,
+            Command::Status(options) => options.run().await,
+            Command::Failures(options) => options.run().await,
             Command::Resolve(options) => options.run().await,
         }
     }

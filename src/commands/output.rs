@@ -1,6 +1,7 @@
 //! How results are written: a table for people, or NDJSON for scripts, on standard output; what is to be
 //! said beside them, on standard error.
 
+use std::error::Error;
 use std::io::{self, BufWriter, Stdout, Write};
 
 use clap::ValueEnum;
@@ -83,6 +84,16 @@ impl Rows {
 pub fn unless_closed(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// The same of what failed in whatever way.
+pub fn unless_closed_by_reader(result: Result<(), Box<dyn Error>>) -> Result<(), Box<dyn Error>> {
+    match result {
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => {
+            Ok(())
+        }
         other => other,
     }
 }

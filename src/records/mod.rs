@@ -195,6 +195,21 @@ impl Record<'_> {
     }
 }
 
+impl Record<'_> {
+    /// Its own attributes.
+    #[must_use]
+    pub fn attributes(&self) -> BTreeMap<String, String> {
+        match self {
+            Self::Single(spec) => spec.attributes.clone(),
+            Self::Row { columns, cells } => columns
+                .iter()
+                .zip(cells)
+                .filter_map(|(column, cell)| Some((column.strip_prefix(ATTRIBUTE)?.to_owned(), cell.clone())))
+                .collect(),
+        }
+    }
+}
+
 /// Writes cells as one line, as RFC 4180 says.
 #[must_use]
 pub fn row<'a>(cells: impl IntoIterator<Item = &'a str>) -> String {

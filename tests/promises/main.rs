@@ -13,6 +13,7 @@ mod issuing;
 mod kinds;
 mod million;
 mod occurrences;
+mod reports;
 mod steered;
 mod time;
 mod world;
