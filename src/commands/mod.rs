@@ -10,6 +10,7 @@ mod preview;
 mod resolve;
 mod run;
 mod status;
+mod test_send;
 mod validate;
 
 use std::error::Error;
@@ -35,6 +36,8 @@ enum Command {
     Validate(validate::Options),
     /// Show what campaigns would do at some time, without a cluster.
     Preview(preview::Options),
+    /// Send one request for one customer, and show the answer: as CleverTap's dry run, which stores nothing.
+    TestSend(test_send::Options),
     /// Write out a campaign's codes: as Talon.One imports them, or as NDJSON.
     Export(export::Options),
     /// Show how far campaigns are: issued and delivered, how fast, how long it takes, and what goes wrong.
@@ -52,6 +55,7 @@ impl Cli {
             Command::Crds(options) => options.run(),
             Command::Validate(options) => options.run().await,
             Command::Preview(options) => options.run(),
+            Command::TestSend(options) => options.run().await,
             Command::Export(options) => options.run().await,
             Command::Status(options) => options.run().await,
             Command::Failures(options) => options.run().await,

@@ -22,17 +22,12 @@ pub struct Options {
     #[arg(long, env = "COUPON_OPERATOR_CLOCK_START")]
     clock_start: Option<DateTime<Utc>>,
 
-    /// Where connections to a host really go, HOST:PORT=ADDRESS:PORT. May be given several times.
-    #[arg(long, env = "COUPON_OPERATOR_CONNECT_TO", value_delimiter = ',')]
-    connect_to: Vec<ConnectTo>,
+    #[command(flatten)]
+    hosts: Hosts,
 
     /// Watch and work in this namespace only.
     #[arg(long, env = "COUPON_OPERATOR_NAMESPACE")]
     namespace: Option<String>,
-
-    /// PEM certificates that webhooks' hosts are checked with, instead of the system's.
-    #[arg(long, env = "COUPON_OPERATOR_CA_BUNDLE")]
-    ca_bundle: Option<PathBuf>,
 
     /// How often a Secret that is missing, or whose credentials were refused, is looked at again.
     #[arg(long, env = "COUPON_OPERATOR_SECRET_POLL_SECONDS", default_value = "30", value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -52,6 +47,31 @@ pub struct Options {
     /// Which logs are written, such as info or `coupon_operator=debug`.
     #[arg(long, env = "COUPON_OPERATOR_LOG", default_value = "info")]
     log: String,
+}
+
+/// How the hosts of webhooks are reached.
+#[derive(Args)]
+pub(super) struct Hosts {
+    /// Where connections to a host really go, HOST:PORT=ADDRESS:PORT. May be given several times.
+    #[arg(long, env = "COUPON_OPERATOR_CONNECT_TO", value_delimiter = ',')]
+    connect_to: Vec<ConnectTo>,
+
+    /// PEM certificates that webhooks' hosts are checked with, instead of the system's.
+    #[arg(long, env = "COUPON_OPERATOR_CA_BUNDLE")]
+    ca_bundle: Option<PathBuf>,
+}
+
+impl Hosts {
+    pub(super) fn client_options(&self, only_connect_to: bool) -> Result<ClientOptions, Box<dyn Error>> {
+        let read = |path: &PathBuf| {
+            std::fs::read(path).map_err(|e| format!("--ca-bundle: {} cannot be read: {e}", path.display()))
+        };
+        Ok(ClientOptions {
+            connect_to: self.connect_to.clone(),
+            only_connect_to,
+            ca_bundle: self.ca_bundle.as_ref().map(read).transpose()?,
+        })
+    }
 }
 
 /// How one of several replicas is chosen to work, by a Lease (coordination.k8s.io/v1).
@@ -105,7 +125,7 @@ impl Options {
         let clock = self.clock_start.map_or_else(Clock::real, Clock::set_to);
         let operator = Operator {
             client: client().await?,
-            http: GuardedClient::new(&self.client_options(&clock)?, clock.clone())?,
+            http: GuardedClient::new(&self.hosts.client_options(clock.is_set())?, clock.clone())?,
             clock,
             namespace: self.namespace.clone(),
             leadership: self.replicas.leadership()?,
@@ -117,17 +137,6 @@ impl Options {
         };
         operator.run(signal()).await?;
         Ok(ExitCode::SUCCESS)
-    }
-
-    fn client_options(&self, clock: &Clock) -> Result<ClientOptions, Box<dyn Error>> {
-        let read = |path: &PathBuf| {
-            std::fs::read(path).map_err(|e| format!("--ca-bundle: {} cannot be read: {e}", path.display()))
-        };
-        Ok(ClientOptions {
-            connect_to: self.connect_to.clone(),
-            only_connect_to: clock.is_set(),
-            ca_bundle: self.ca_bundle.as_ref().map(read).transpose()?,
-        })
     }
 
     fn log_to_standard_error(&self) -> Result<(), Box<dyn Error>> {

@@ -64,6 +64,12 @@ pub struct Requests<'a> {
 
 type Shown = Result<RequestRow, RequestError>;
 
+/// A request, with what reads its answer.
+pub struct Outgoing {
+    pub endpoint: Endpoint,
+    pub request: OutgoingRequest,
+}
+
 impl<'a> Requests<'a> {
     #[must_use]
     pub fn new(manifests: &'a Manifests, checked: &'a CheckedCampaign<'a>, now: DateTime<Utc>) -> Self {
@@ -89,7 +95,11 @@ impl<'a> Requests<'a> {
         rules.iter().flat_map(|rule| self.flush(rule)).collect()
     }
 
-    fn draft(&self, granted: &Granted<'_>) -> Result<CouponSpec, RequestError> {
+    /// The Coupon of somebody who would get a code.
+    ///
+    /// # Errors
+    /// Why there can be none.
+    pub fn draft(&self, granted: &Granted<'_>) -> Result<CouponSpec, RequestError> {
         let failed = |problem: String| RequestError {
             rule: granted.rule.name.clone(),
             recipient: granted.profile.integration_id.trim().to_owned(),
@@ -128,11 +138,9 @@ impl<'a> Requests<'a> {
             place: delivery.name.clone(),
             problem,
         };
-        let name = &delivery.webhook_ref.name;
-        let namespace = self.checked.campaign.metadata.namespace.as_deref();
-        let webhook =
-            self.manifests.webhook(namespace, name).ok_or_else(|| format!("Webhook {name} is not in the files"));
-        let endpoint = match webhook.and_then(endpoint) {
+        let redacted = |webhook: &Webhook| webhook.spec.headers.iter().filter_map(placeholder).collect();
+        let made = self.webhook(delivery).and_then(|webhook| endpoint(webhook, redacted(webhook)));
+        let endpoint = match made {
             Ok(endpoint) => endpoint,
             Err(problem) => return vec![Err(wrong(1, problem))],
         };
@@ -147,6 +155,34 @@ impl<'a> Requests<'a> {
             shown.extend(prepared.request.map(|request| Ok(self.row(coupon, delivery, &request))));
         }
         shown
+    }
+
+    /// The Webhook of a delivery.
+    ///
+    /// # Errors
+    /// If it is not in the files.
+    pub fn webhook(&self, delivery: &Delivery) -> Result<&'a Webhook, String> {
+        let name = &delivery.webhook_ref.name;
+        let namespace = self.checked.campaign.metadata.namespace.as_deref();
+        self.manifests.webhook(namespace, name).ok_or_else(|| format!("Webhook {name} is not in the files"))
+    }
+
+    /// The request of a Coupon of one record, with the values of its headers as they are.
+    ///
+    /// # Errors
+    /// Why there can be none.
+    pub fn outgoing(
+        &self,
+        coupon: &CouponSpec,
+        delivery: &Delivery,
+        resolved: Vec<ResolvedHeader>,
+    ) -> Result<Outgoing, String> {
+        let endpoint = endpoint(self.webhook(delivery)?, resolved)?;
+        let records = Records::of(coupon);
+        let prepared = endpoint.request(records, &delivery.name, &records.all(), self.now);
+        let unfit = prepared.unfit.first().map(|(_, error)| error.to_string());
+        let request = prepared.request.ok_or_else(|| unfit.unwrap_or_else(|| FRESHNESS_PASSED.to_owned()))?;
+        Ok(Outgoing { endpoint, request })
     }
 
     fn row(&self, coupon: &CouponSpec, delivery: &Delivery, request: &OutgoingRequest) -> RequestRow {
@@ -170,10 +206,9 @@ fn json_text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-fn endpoint(webhook: &Webhook) -> Result<Endpoint, String> {
+fn endpoint(webhook: &Webhook, resolved: Vec<ResolvedHeader>) -> Result<Endpoint, String> {
     let templates = Templates::parse(&webhook.spec)
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
-    let resolved = webhook.spec.headers.iter().filter_map(placeholder).collect();
     Ok(Endpoint::new(("", String::new(), 0), webhook.spec.clone(), templates, resolved, &[0; 32]))
 }
 

@@ -4,6 +4,7 @@
 mod against_cluster;
 mod audience;
 mod batches;
+mod counting;
 mod crash;
 mod delivery;
 mod examples;
@@ -15,5 +16,6 @@ mod million;
 mod occurrences;
 mod reports;
 mod steered;
+mod test_send;
 mod time;
 mod world;

@@ -43,6 +43,8 @@ pub struct World {
     logs: Mutex<Vec<PathBuf>>,
 }
 
+const AUDIENCE_POLL: &str = "--audience-poll-seconds";
+
 /// A restart after a kill does not wait for a Lease to run out, and two may run at once.
 const ALONE: [&str; 2] = ["--leader-election", "false"];
 
@@ -113,6 +115,13 @@ impl World {
         self.start(clock, &self.control_plane.kubeconfig_path())
     }
 
+    #[allow(dead_code)] // the promises use it
+    /// An operator that looks at audiences as seldom as in production, so that nothing else makes it look again.
+    pub fn operator_that_seldom_polls(&self) -> GuardedChild {
+        let clock = ["--clock-start", &rehearsed().to_rfc3339(), AUDIENCE_POLL, "300"];
+        self.start_operator(&clock)
+    }
+
     #[allow(dead_code)] // the benchmarks use it
     /// An operator that logs as in production.
     pub fn quiet_operator(&self) -> GuardedChild {
@@ -144,7 +153,8 @@ impl World {
         let mut logs = self.logs.lock().unwrap();
         let log = self.folder.path().join(format!("operator-{}.log", logs.len()));
         let operator = Spawn::new(env!("CARGO_BIN_EXE_coupon-operator"))
-            .args(["run", "--log", level, "--secret-poll-seconds", "1", "--audience-poll-seconds", "1"])
+            .args(["run", "--log", level, "--secret-poll-seconds", "1"])
+            .args(if arguments.contains(&AUDIENCE_POLL) { Vec::new() } else { vec![AUDIENCE_POLL, "1"] })
             .args(["--namespace", &self.namespace])
             .args(arguments.to_vec())
             .args(["--ca-bundle".into(), self.folder.path().join("ca.pem").into_os_string()])

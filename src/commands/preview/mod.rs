@@ -46,7 +46,7 @@ impl Options {
 
 /// What all previews are told.
 #[derive(Args)]
-struct Common {
+pub(super) struct Common {
     /// A file with manifests, YAML or JSON; - is standard input. May be given several times.
     #[arg(short, long = "file", required = true)]
     file: Vec<PathBuf>,
@@ -57,12 +57,12 @@ struct Common {
 
     /// How results are written.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    output: Format,
+    pub(super) output: Format,
 }
 
 impl Common {
     /// The manifests. If anything in them is wrong, it is said, and there is nothing to preview.
-    fn manifests(&self) -> Option<Manifests> {
+    pub(super) fn manifests(&self) -> Option<Manifests> {
         let mut manifests = Manifests::default();
         self.file.iter().for_each(|file| manifests.read(file));
         let findings = manifests.check();
@@ -83,7 +83,7 @@ impl Common {
     }
 
     /// Goes through a Campaign's audience, or what stands in for it, in batches.
-    fn each_batch(
+    pub(super) fn each_batch(
         &self,
         checked: &CheckedCampaign<'_>,
         mut look: impl FnMut(&[Profile]) -> Result<(), Box<dyn Error>>,
@@ -105,7 +105,7 @@ impl Common {
 }
 
 /// Says which Webhooks are not in the files.
-fn say_absent(checked: &CheckedCampaign<'_>, absent: &[String], severity: Severity, what: &str) {
+pub(super) fn say_absent(checked: &CheckedCampaign<'_>, absent: &[String], severity: Severity, what: &str) {
     for webhook in absent {
         note(checked, severity, format!("Webhook {webhook} is not in the files: {what}; add its file with -f"));
     }

@@ -167,7 +167,7 @@ async fn of_http(
     let Some(url) = Url::parse(&source.url).ok().filter(|_| problems.is_empty()) else {
         return Ok(Arc::new(nobody(reason::INVALID, joined(&problems))));
     };
-    let values = webhook::fetch::values(&source.headers, namespace, context).await?;
+    let values = webhook::fetch::values(&source.headers, namespace, &context.client).await?;
     let headers = match headers(source, &values) {
         Ok(headers) => headers,
         Err((reason, message)) => return Ok(Arc::new(nobody(reason, message))),

@@ -1,7 +1,7 @@
 //! Webhook: is it well formed, are its credentials there, and does its endpoint take them?
 
 mod apply;
-pub(super) mod fetch;
+pub mod fetch;
 mod plan;
 mod status;
 pub mod validate;
