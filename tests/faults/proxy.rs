@@ -189,9 +189,10 @@ impl Shared {
         }
     }
 
-    fn note(&self, path: &str, answer: &[u8]) {
+    /// A status that the API server took. It answers with no more than its metadata.
+    fn note(&self, path: &str, sent: &[u8]) {
         let Some(coupon) = path.strip_suffix("/status").and_then(|p| p.rsplit_once("/coupons/")) else { return };
-        let object: Value = serde_json::from_slice(answer).unwrap();
+        let object: Value = serde_json::from_slice(sent).unwrap();
         lock(&self.applied).push(Applied { coupon: coupon.1.to_owned(), status: object["status"].clone() });
     }
 }
@@ -222,6 +223,7 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
             forwarded = forwarded.header(name, value);
         }
     }
+    let sent = body.clone();
     let forwarded = forwarded.body(kube::client::Body::from(body.to_vec())).unwrap();
     // In a task of its own: what was forwarded is done, whatever becomes of who asked for it.
     let (client, answered) = (shared.client.clone(), shared.clone());
@@ -233,7 +235,7 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         }
         let body = axum::body::to_bytes(Body::new(body), usize::MAX).await.unwrap();
         match changes {
-            true if head.status.is_success() => answered.note(&path, &body),
+            true if head.status.is_success() => answered.note(&path, &sent),
             true if path.contains("/coupons/") => _ = answered.refused.fetch_add(1, Ordering::SeqCst),
             _ => {}
         }
