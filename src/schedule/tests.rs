@@ -463,3 +463,32 @@ fn recurrence_counts_positions_with_one_time_a_day_only_and_numbers_have_nine_di
     assert!(!of("FREQ=MONTHLY;BYDAY=MO;BYHOUR=9,10;BYSETPOS=1"));
     assert!(of("FREQ=DAILY;COUNT=10") && !of("FREQ=DAILY;COUNT=0000000010"), "ten digits");
 }
+
+#[test]
+fn numbers_of_a_recurrence_begin_at_one_and_a_day_has_at_most_1440_times() {
+    let rule = |rule: &str| json!([{ "rrule": { "start": "2026-01-01T00:00", "rule": rule } }]);
+    let refused = |text: &str| of(&campaign("Etc/UTC", &rule(text), &json!({}))).err().map(|error| error.to_string());
+    for (field, one, zero) in [
+        ("COUNT", "FREQ=DAILY;COUNT=1", "FREQ=DAILY;COUNT=0"),
+        ("INTERVAL", "FREQ=DAILY;INTERVAL=1", "FREQ=DAILY;INTERVAL=0"),
+    ] {
+        assert_eq!(refused(one), None);
+        assert!(refused(zero).is_some_and(|said| said.contains(field)), "{zero}");
+    }
+    let numbers = |until: u32| (0..until).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    let times =
+        |seconds| format!("FREQ=DAILY;BYHOUR={};BYMINUTE={};BYSECOND={}", numbers(24), numbers(60), numbers(seconds));
+    assert_eq!(refused(&times(1)), None, "each minute of a day");
+    for seconds in [2, 3] {
+        assert!(refused(&times(seconds)).is_some_and(|said| said.contains("more than 1440")), "{seconds}");
+    }
+}
+
+#[test]
+fn the_first_days_that_are_known_have_windows_with_a_start() {
+    let calendar = calendar("Etc/UTC", &json!([{ "onDates": ["1970-01-02", "1970-06-01"] }]));
+    assert_eq!(
+        windows(&calendar, "1970-01-01T00:00:00Z", "1971-01-01T00:00:00Z"),
+        ["01-02T00:00/01-03T00:00", "06-01T00:00/06-02T00:00"]
+    );
+}
