@@ -7,6 +7,9 @@
 #[allow(dead_code)]
 mod world;
 
+#[path = "raw/mod.rs"]
+mod raw;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -78,6 +81,13 @@ async fn main() {
         world.stand_in.duplicates().len()
     );
     assert!(world.stand_in.duplicates().is_empty());
+    drop(operator);
+    let sample = world.coupons().await.remove(0);
+    let raw = raw::ceiling(&sample, 300).await;
+    let least = recipients.div_ceil(ROWS) as f64 / raw;
+    println!(
+        "raw API server: {raw:.0} Coupons of {ROWS}/s (a create and two writes of status each, whole): {least:.1} s for all"
+    );
 }
 
 fn packed(recipients: usize) -> Vec<u8> {

@@ -7,15 +7,15 @@
 #[allow(dead_code)]
 mod world;
 
+#[path = "raw/mod.rs"]
+mod raw;
+
 use std::time::{Duration, Instant};
 
 use clevertap_stand_in::Fault;
 use coupon_operator::api::campaign::Campaign;
 use coupon_operator::api::coupon::Coupon;
 use coupon_operator::api::webhook::Webhook;
-use futures::StreamExt;
-use kube::ResourceExt;
-use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use world::{CANARY, World, campaign, state, webhook};
@@ -30,7 +30,7 @@ const CUSTOMERS: usize = 1000;
 #[tokio::main]
 async fn main() {
     let delivered = one_record_a_request().await;
-    let raw = raw_ceiling(&delivered.sample).await;
+    let raw = raw::ceiling(&delivered.sample, 1500).await;
     let ceiling = raw.min(IN_FLIGHT / LATENCY.as_secs_f64());
     let share = delivered.rate / ceiling;
     println!("raw API server: {raw:.0} Coupons/s (a create and two writes of status each)");
@@ -81,31 +81,6 @@ async fn one_record_a_request() -> Delivered {
     let coupons = world.until_coupons("all delivered", done).await;
     let rate = all as f64 / begun.elapsed().as_secs_f64();
     Delivered { rate, duplicates: world.stand_in.duplicates().len(), sample: coupons.into_iter().next().unwrap() }
-}
-
-/// What the API server does at best with the same objects, 32 at once.
-async fn raw_ceiling(sample: &Coupon) -> f64 {
-    const COUNT: usize = 1500;
-    let world = World::new().await;
-    let api = world.api::<Coupon>();
-    let begun = Instant::now();
-    let written = futures::stream::iter(0..COUNT).map(|i| {
-        let api = api.clone();
-        async move {
-            let mut coupon = Coupon::new(&format!("{}-{i}", sample.name_any()), sample.spec.clone());
-            coupon.metadata.resource_version = None;
-            let mut coupon = api.create(&PostParams::default(), &coupon).await.unwrap();
-            for _ in 0..2 {
-                let mut status = sample.status.clone().unwrap();
-                status.deliveries[0].attempts = i32::try_from(i).unwrap()
-                    + coupon.status.as_ref().map_or(0, |s| i32::try_from(s.deliveries.len()).unwrap());
-                coupon.status = Some(status);
-                coupon = api.replace_status(&coupon.name_any(), &PostParams::default(), &coupon).await.unwrap();
-            }
-        }
-    });
-    written.buffer_unordered(32).collect::<Vec<()>>().await;
-    COUNT as f64 / begun.elapsed().as_secs_f64()
 }
 
 /// When 99 of a hundred Coupons had their result, beside an account whose requests all hang or without.
