@@ -49,9 +49,20 @@ impl Options {
         let (mut troubles, mut looked) = (Vec::new(), None::<Instant>);
         let mut shown = Vec::new();
         loop {
-            let campaigns = self.campaigns(client, namespace).await?;
+            let campaigns = match self.campaigns(client, namespace).await {
+                Err(error) if self.watch && looked.is_some() => {
+                    // What is watched may be out of reach for a while.
+                    eprintln!("error: {error}");
+                    tokio::time::sleep(LOOK).await;
+                    continue;
+                }
+                campaigns => campaigns?,
+            };
             if looked.is_none_or(|looked| looked.elapsed() >= LOOK_AT_COUPONS) {
-                troubles = of_each(&campaigns, client, namespace).await?;
+                match of_each(&campaigns, client, namespace).await {
+                    Err(error) if self.watch && looked.is_some() => eprintln!("error: {error}"),
+                    found => troubles = found?,
+                }
                 looked = Some(Instant::now());
             }
             let none = Troubles::default();

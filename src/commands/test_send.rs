@@ -19,7 +19,7 @@ use coupon_operator::preview::requests::{Outgoing, Requests};
 use coupon_operator::preview::{Moment, name, zone_of};
 
 use super::api::client;
-use super::preview::{Common, say_absent};
+use super::preview::{Files, say_absent};
 use super::run::Hosts;
 
 /// So much of an answer is shown.
@@ -28,7 +28,7 @@ const SHOWN: usize = 4096;
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
-    common: Common,
+    files: Files,
 
     /// The customer, by their integrationId.
     #[arg(long)]
@@ -61,7 +61,7 @@ pub struct Options {
 impl Options {
     /// Exits with 0 if the request was accepted.
     pub async fn run(&self) -> Result<ExitCode, Box<dyn Error>> {
-        let Some(manifests) = self.common.manifests() else { return Ok(ExitCode::FAILURE) };
+        let Some(manifests) = self.files.manifests() else { return Ok(ExitCode::FAILURE) };
         let mut why = Vec::new();
         for (checked, absent) in manifests.previewed() {
             say_absent(&checked, &absent, Severity::Error, "its requests cannot be sent");
@@ -91,7 +91,7 @@ impl Options {
         let requests = Requests::new(manifests, checked, now);
         let (mut found, mut why) = (None, Vec::new());
         let meant = |rule: &str| self.rule.as_deref().is_none_or(|wanted| wanted == rule);
-        self.common.each_batch(checked, |profiles| {
+        self.files.each_batch(checked, |profiles| {
             let them: Vec<_> =
                 profiles.iter().filter(|p| p.integration_id.trim() == self.recipient.trim()).cloned().collect();
             recipients.look(

@@ -44,9 +44,9 @@ impl Options {
     }
 }
 
-/// What all previews are told.
+/// The manifests that are looked at.
 #[derive(Args)]
-pub(super) struct Common {
+pub(super) struct Files {
     /// A file with manifests, YAML or JSON; - is standard input. May be given several times.
     #[arg(short, long = "file", required = true)]
     file: Vec<PathBuf>,
@@ -54,13 +54,20 @@ pub(super) struct Common {
     /// A file of profiles that stands in for the campaigns' audiences: NDJSON, a profile a line, or CSV with a column integrationId.
     #[arg(long)]
     profiles: Option<PathBuf>,
+}
+
+/// What all previews are told.
+#[derive(Args)]
+struct Common {
+    #[command(flatten)]
+    files: Files,
 
     /// How results are written.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    pub(super) output: Format,
+    output: Format,
 }
 
-impl Common {
+impl Files {
     /// The manifests. If anything in them is wrong, it is said, and there is nothing to preview.
     pub(super) fn manifests(&self) -> Option<Manifests> {
         let mut manifests = Manifests::default();

@@ -24,7 +24,7 @@ pub struct Options {
 
 impl Options {
     pub fn run(&self) -> Result<ExitCode, Box<dyn Error>> {
-        let Some(manifests) = self.common.manifests() else { return Ok(ExitCode::FAILURE) };
+        let Some(manifests) = self.common.files.manifests() else { return Ok(ExitCode::FAILURE) };
         let mut rows = Rows::new(self.common.output);
         unless_closed(rows.header(&["CAMPAIGN", "RULE", "OCCURRENCE", "RECIPIENT", "GRANTED", "REASON"]))?;
         for (checked, absent) in manifests.previewed() {
@@ -43,7 +43,7 @@ impl Options {
         let name = name(checked);
         let mut recipients = Recipients::new(&name, checked, now);
         let mut summary = Summary::default();
-        self.common.each_batch(checked, |profiles| {
+        self.common.files.each_batch(checked, |profiles| {
             let row = |row: &RecipientRow<'_>| {
                 summary.note(row.reason.as_deref());
                 rows.row(row, || cells(row))

@@ -36,7 +36,7 @@ enum Stop {
 
 impl Options {
     pub fn run(&self) -> Result<ExitCode, Box<dyn Error>> {
-        let Some(manifests) = self.common.manifests() else { return Ok(ExitCode::FAILURE) };
+        let Some(manifests) = self.common.files.manifests() else { return Ok(ExitCode::FAILURE) };
         let mut rows = Rows::new(self.common.output);
         let mut answered = true;
         for (checked, absent) in manifests.previewed() {
@@ -78,7 +78,7 @@ impl Options {
             }
             Ok(())
         };
-        self.common.each_batch(checked, |profiles| {
+        self.common.files.each_batch(checked, |profiles| {
             if enough {
                 return Ok(());
             }

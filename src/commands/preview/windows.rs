@@ -37,7 +37,7 @@ const LOOKED_AT: usize = 10_000;
 
 impl Options {
     pub fn run(&self) -> Result<ExitCode, Box<dyn Error>> {
-        let Some(manifests) = self.common.manifests() else { return Ok(ExitCode::FAILURE) };
+        let Some(manifests) = self.common.files.manifests() else { return Ok(ExitCode::FAILURE) };
         let mut rows = Rows::new(self.common.output);
         let mut answered = true;
         unless_closed(rows.header(&["CAMPAIGN", "RULE", "OCCURRENCE", "OPENS", "CLOSES", "LASTS"]))?;
@@ -105,7 +105,7 @@ impl Options {
     fn recipient(&self, checked: &CheckedCampaign<'_>) -> Result<Option<Profile>, Box<dyn Error>> {
         let Some(id) = self.recipient.as_deref().map(str::trim) else { return Ok(None) };
         let mut found = None;
-        self.common.each_batch(checked, |profiles| {
+        self.common.files.each_batch(checked, |profiles| {
             let is_meant = |profile: &&Profile| profile.integration_id.trim() == id;
             found = found.take().or_else(|| profiles.iter().find(is_meant).cloned());
             Ok(())

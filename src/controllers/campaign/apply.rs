@@ -11,7 +11,6 @@ use super::plan::{self, Applied, Count, Issue, PassOutcome, Plan};
 use super::reopen;
 use super::validate::Validated;
 use super::{missed, pass};
-use crate::api::ACCEPT_FAILED_ANNOTATION;
 use crate::api::campaign::{Campaign, OccurrenceStatus};
 use crate::api::conditions::reason;
 use crate::controllers::context::Context;
@@ -62,11 +61,7 @@ fn stop(applied: &mut Applied, campaign: &Campaign, now: DateTime<Utc>) {
             continue;
         };
         occurrence.stopped = true;
-        let (rule, key) = (&occurrence.rule, &occurrence.key);
-        let accepted = occurrence.failed.saturating_add(occurrence.unknown);
-        let message = format!(
-            "rule {rule}, occurrence {key}: {why}: nothing is issued or sent of it. See why with kubectl get coupons, mend that and send them again with `coupon-operator resolve`, or accept them with the annotation {ACCEPT_FAILED_ANNOTATION}: {rule}/{key}={accepted}"
-        );
+        let message = plan::said_of_stop(campaign, occurrence, &why);
         applied.outcome = std::mem::take(&mut applied.outcome).or(PassOutcome::stopped(reason::GUARDRAIL_HIT, message));
     }
 }

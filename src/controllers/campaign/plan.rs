@@ -193,7 +193,7 @@ pub fn run(
     if !campaign.spec.suspend {
         let able = validated.rules.len();
         let settled = |(rule, granting): &(&PreparedRule, Granting)| {
-            find_open(&status, &rule.name, granting).is_some_and(is_settled)
+            find_open(&status, &rule.name, granting).is_some_and(|o| is_settled(o) && !o.audience_seen)
         };
         // Those who went first are settled.
         let others_turn = memory.outcome.canary && open.iter().any(settled);
@@ -282,6 +282,16 @@ pub fn stop(campaign: &Campaign, occurrence: &OccurrenceStatus) -> Option<TooMan
     let guardrails = campaign.spec.guardrails.as_ref()?;
     let accepted = accepted(campaign, ACCEPT_FAILED_ANNOTATION, (&occurrence.rule, &occurrence.key));
     too_many_failed(guardrails, occurrence, accepted)
+}
+
+/// What a person is told of an occurrence that was stopped.
+#[must_use]
+pub fn said_of_stop(campaign: &Campaign, occurrence: &OccurrenceStatus, why: &TooManyFailed) -> String {
+    let (name, rule, key) = (campaign.name_any(), &occurrence.rule, &occurrence.key);
+    let all = occurrence.failed.saturating_add(occurrence.unknown);
+    format!(
+        "rule {rule}, occurrence {key}: {why}: nothing is issued or sent of it. `coupon-operator failures {name}` says what failed: mend that and send them again with `coupon-operator resolve {name} --as Retry`, or accept them with the annotation {ACCEPT_FAILED_ANNOTATION}: {rule}/{key}={all}"
+    )
 }
 
 /// How many missing Coupons of an occurrence a person accepted.

@@ -79,9 +79,11 @@ impl Pass<'_> {
         let counted = OccurrenceStatus { accepted_missing: missing, ..occurrence };
         let mut standing = counted.clone();
         write_tally(&mut standing, tally);
-        if plan::stop(&self.fetched.campaign, &standing).is_some() {
+        if let Some(why) = plan::stop(&self.fetched.campaign, &standing) {
             // More failed since status was written, which says so now.
-            return Ok(Done { occurrence: Some(standing), ..Done::default() });
+            let message = plan::said_of_stop(&self.fetched.campaign, &standing, &why);
+            let outcome = PassOutcome::stopped(reason::GUARDRAIL_HIT, message);
+            return Ok(Done { occurrence: Some(standing), outcome, ..Done::default() });
         }
         let guardrails = self.fetched.campaign.spec.guardrails.as_ref();
         let canaries = guardrails.and_then(|guardrails| canaries_left(guardrails, &standing));

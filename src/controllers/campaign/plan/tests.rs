@@ -412,3 +412,27 @@ fn the_key_of_an_anniversary_is_its_year() {
     assert_eq!(asked("20220"), (None, 1));
     assert_eq!(asked("last"), (None, 1));
 }
+
+#[test]
+fn the_others_turn_has_come_when_those_who_went_first_are_settled() {
+    let waiting = Memory { outcome: PassOutcome { canary: true, ..PassOutcome::default() }, ..memory(Some(9), false) };
+    let issues = |issued, delivered, seen: bool| {
+        let mut changes = opened(issued, delivered);
+        changes["/status"]["occurrences"][0]["audienceSeen"] = seen.into();
+        planned(&changes, &waiting, DAY).issue.len()
+    };
+    assert_eq!([issues(2, 2, false), issues(2, 1, false), issues(2, 2, true)], [1, 0, 0]);
+}
+
+#[test]
+fn nothing_is_issued_for_an_occurrence_of_which_too_many_failed_until_a_person_accepts_it() {
+    let mut changes = opened(2, 1);
+    changes["/status"]["occurrences"][0]["failed"] = 1.into();
+    changes["/spec/guardrails"] = json!({ "stopWhenFailedPercent": 50 });
+    assert!(planned(&changes, &memory(None, false), DAY).issue.is_empty());
+    changes["/metadata/annotations"] =
+        json!({ crate::api::ACCEPT_FAILED_ANNOTATION: "other/20230101=1, r/20230101=1" });
+    assert_eq!(planned(&changes, &memory(None, false), DAY).issue.len(), 1);
+    changes["/metadata/annotations"] = json!({ crate::api::ACCEPT_MISSING_ANNOTATION: "r/20230101=1" });
+    assert!(planned(&changes, &memory(None, false), DAY).issue.is_empty(), "that is another matter");
+}
