@@ -57,7 +57,7 @@ impl Selection {
             return Err(format!("namespace {namespace} has no Campaign {}, and no Coupon of one", self.campaign).into());
         }
         if seen > 0 && is_watched() {
-            eprintln!();
+            eprintln!("\r{seen} Coupons");
         }
         Ok(())
     }
