@@ -492,3 +492,13 @@ fn the_first_days_that_are_known_have_windows_with_a_start() {
         ["01-02T00:00/01-03T00:00", "06-01T00:00/06-02T00:00"]
     );
 }
+
+#[test]
+fn a_window_of_more_stretches_than_are_looked_at_has_no_end() {
+    let half = |from: &str, to: &str| json!({ "after": "2026-01-01T00:00", "timeOfDay": { "from": from, "to": to } });
+    let calendar = calendar("Etc/UTC", &json!([half("00:00", "12:00"), half("12:00", "24:00")]));
+    assert_eq!(windows(&calendar, "2026-06-01T00:00:00Z", "2026-07-01T00:00:00Z"), ["01-01T00:00/…"]);
+    let mut from_then = calendar.windows(utc("2025-06-01T00:00:00Z"), utc("2026-07-01T00:00:00Z"));
+    assert_eq!(from_then.next().map(|window| window.end_time), Some(None));
+    assert_eq!(from_then.next(), None);
+}
