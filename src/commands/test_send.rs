@@ -4,6 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use clap::Args;
 use coupon_operator::api::coupon::{CouponSpec, Delivery};
 use coupon_operator::api::webhook::{ResponseFormat, Webhook};
@@ -79,13 +80,17 @@ impl Options {
         Err(format!("{} gets no code: {}", self.recipient, why.join("; ")).into())
     }
 
+    fn now(&self, checked: &CheckedCampaign<'_>) -> DateTime<Utc> {
+        self.at.map_or_else(|| Clock::real().now(), |at| at.in_zone(zone_of(checked)))
+    }
+
     /// The Coupon that the customer would get, or why there is none.
     fn coupon(
         &self,
         manifests: &Manifests,
         checked: &CheckedCampaign<'_>,
     ) -> Result<Result<CouponSpec, Vec<String>>, Box<dyn Error>> {
-        let now = self.at.map_or_else(|| Clock::real().now(), |at| at.in_zone(zone_of(checked)));
+        let now = self.now(checked);
         let campaign = name(checked);
         let mut recipients = Recipients::new(&campaign, checked, now);
         let requests = Requests::new(manifests, checked, now);
@@ -118,7 +123,7 @@ impl Options {
         checked: &CheckedCampaign<'_>,
         coupon: &CouponSpec,
     ) -> Result<ExitCode, Box<dyn Error>> {
-        let requests = Requests::new(manifests, checked, Clock::real().now());
+        let requests = Requests::new(manifests, checked, self.now(checked));
         let delivery = self.delivery_of(coupon)?;
         let webhook = requests.webhook(delivery)?;
         let dry = webhook.spec.response_format == ResponseFormat::CleverTap && !self.for_real;

@@ -36,14 +36,16 @@ impl OwnWrites {
         replaced.in_flight = replaced.in_flight.saturating_add(1);
     }
 
-    /// It was.
-    pub fn written(&self, coupon: &Coupon) {
+    /// It was. True if the watch has shown already that it is gone, or settled: whoever looked then did not know how.
+    pub fn written(&self, coupon: &Coupon) -> bool {
         let mut all = self.lock();
-        let Some(replaced) = all.get_mut(&key(coupon)) else { return };
+        let Some(replaced) = all.get_mut(&key(coupon)) else { return true };
         replaced.in_flight = replaced.in_flight.saturating_sub(1);
-        if replaced.gone && replaced.in_flight == 0 {
+        let gone = replaced.gone;
+        if gone && replaced.in_flight == 0 {
             all.remove(&key(coupon));
         }
+        gone
     }
 
     /// It was not, or nobody knows: it is planned again as it is. True if it may be gone by what another did.
@@ -115,7 +117,7 @@ mod tests {
         let [first, second, third] = ["1", "2", "3"].map(version);
         for version in [&first, &second] {
             own.begin(version);
-            own.written(version);
+            assert!(!own.written(version));
         }
         // The watch comes behind.
         own.seen(&first);
@@ -143,11 +145,11 @@ mod tests {
         let own = OwnWrites::default();
         assert!(!own.gone(&version("1")), "this process wrote nothing");
         own.begin(&version("1"));
-        own.written(&version("1"));
+        assert!(!own.written(&version("1")));
         assert!(own.gone(&version("2")), "the answer came before the watch");
         own.begin(&version("2"));
         assert!(own.gone(&version("3")), "it comes after it");
-        own.written(&version("2"));
+        assert!(own.written(&version("2")), "so whoever counted then is to count again");
         assert!(own.lock().is_empty());
         own.begin(&version("3"));
         assert!(own.gone(&version("4")));

@@ -80,18 +80,21 @@ pub async fn write(coupon: &Coupon, changed: CouponStatus, context: &Context) ->
     match &written {
         Ok(written) => {
             context.counts.note(written);
-            context.own_writes.written(coupon);
+            if context.own_writes.written(coupon) {
+                // Its Campaign may have counted before this was known, and no other event follows.
+                count_again(coupon, News::Counted, context);
+            }
         }
-        Err(_) if context.own_writes.failed(coupon) => unknown(coupon, context),
+        // It is gone or settled by what another did, or nobody knows.
+        Err(_) if context.own_writes.failed(coupon) => count_again(coupon, News::Unknown, context),
         Err(_) => {}
     }
     written
 }
 
-/// It is gone or settled by what another did, or nobody knows: its Campaign reads how its Coupons stand.
-fn unknown(coupon: &Coupon, context: &Context) {
+fn count_again(coupon: &Coupon, news: News, context: &Context) {
     if let Some(campaign) = &coupon.spec.campaign {
-        context.campaigns.coupon_changed(&coupon.namespace().unwrap_or_default(), campaign, News::Unknown);
+        context.campaigns.coupon_changed(&coupon.namespace().unwrap_or_default(), campaign, news);
         context.wake_campaigns.send();
     }
 }
